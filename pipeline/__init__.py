@@ -1,0 +1,10 @@
+"""From a labelled dataset and a large vision model to a small one on a device."""
+
+import os
+from pathlib import Path
+
+# Read by Ultralytics when it is imported: no call home, and a settings file of our own,
+# so that a user's integrations (DVCLive, MLflow, ...) do not start inside a stage.
+os.environ.setdefault("YOLO_OFFLINE", "true")
+os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(__file__).parents[1] / ".state" / "ultralytics"))
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA

@@ -1,0 +1,251 @@
+"""The only reader of params.yaml: one strict, frozen section per stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from pipeline.errors import PipelineError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+
+
+class Section(BaseModel):
+    """Refuse unknown keys, wrong types and later changes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Machine(Section):
+    """Where and how wide training runs. No stage depends on it: results do not."""
+
+    device: str | int
+    workers: Annotated[int, Field(ge=0)]
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, device: str | int) -> str:
+        text = str(device).replace(" ", "")
+        if text not in {"auto", "cpu"} and not all(part.isdecimal() for part in text.split(",")):
+            raise ValueError("should be auto, cpu, a GPU number such as 0, or several such as 0,1")
+        return text
+
+
+class Scenes(Section):
+    """The embedded dataset."""
+
+    train_images: Count
+    val_images: Count
+    test_images: Count
+
+
+class Prepare(Section):
+    """Where the data come from and how they are cut."""
+
+    source: Literal["scenes", "yolo", "coco", "voc"]
+    path: str
+    annotations: str | None
+    image_size_px: Annotated[int, Field(ge=32, multiple_of=32)]
+    val_fraction: Fraction
+    test_fraction: Fraction
+    calibration_images: Count
+    seed: int
+    scenes: Scenes
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> Prepare:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("val_fraction + test_fraction should leave images to train on (a sum below 1)")
+        return self
+
+
+class Training(Section):
+    """One training run; what Ultralytics calls these is in `training/trainer.py`."""
+
+    epochs: Count
+    batch_size: Count
+    optimizer: Literal["SGD", "Adam", "AdamW", "MuSGD"]
+    learning_rate: Positive
+    final_learning_rate_factor: Fraction
+    momentum: Fraction
+    weight_decay: NonNegative
+    warmup_epochs: NonNegative
+    cosine_schedule: bool
+    mixed_precision: bool
+    close_mosaic_epochs: Annotated[int, Field(ge=0)]
+    augment: dict[str, float]
+    seed: int
+
+    @field_validator("augment")
+    @classmethod
+    def _known_augmentation(cls, augment: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(set(augment) - AUGMENTATIONS):
+            raise ValueError(f"unknown augmentation {', '.join(unknown)}; Ultralytics' are {', '.join(sorted(AUGMENTATIONS))}")
+        return augment
+
+
+AUGMENTATIONS = frozenset(
+    ["hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective"]
+    + ["flipud", "fliplr", "mosaic", "mixup", "cutmix", "multi_scale"]
+)
+
+
+class Teacher(Training):
+    """The large model."""
+
+    model: str
+
+
+class Student(Training):
+    """The recipe that control and distill share, so that their difference is the teacher."""
+
+
+class Prompt(Section):
+    """Frequency prompts in the frozen teacher (FreeKD, section 3.2 of the paper)."""
+
+    levels: Count
+    prompts: Count
+    iterations: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: NonNegative
+    overlap_weight: NonNegative
+    seed: int
+
+
+class Control(Section):
+    """The same student without a teacher."""
+
+    enabled: bool
+
+
+class Distill(Section):
+    """The distillation part of the student's loss."""
+
+    method: str
+    weight: NonNegative
+    low_band_weight: NonNegative
+    mask: Literal["prompt", "uniform"]
+    scale: Literal["teacher_std", "none"]
+
+
+class Evaluate(Section):
+    """Accuracy on the test split."""
+
+    batch_size: Count
+    score_threshold: Fraction
+    nms_iou: Fraction
+    max_detections: Count
+
+
+class Export(Section):
+    """The ONNX file and its gate."""
+
+    opset: Annotated[int, Field(ge=13, le=20)]
+    dynamic_batch: bool
+    max_ap_drop: NonNegative
+    parity_images: Count
+
+
+class Engine(Section):
+    """What is built from the ONNX file on this machine."""
+
+    backends: list[Literal["onnxruntime", "tensorrt", "openvino"]]
+
+
+class Benchmark(Section):
+    """Latency at batch 1."""
+
+    threads: Annotated[int, Field(ge=0)]
+    warmup_s: NonNegative
+    min_time_s: Positive
+    min_runs: Count
+
+
+class Report(Section):
+    """Pictures and history."""
+
+    images: Count
+    history_commits: Annotated[int, Field(ge=0)]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    machine: Machine
+    prepare: Prepare
+    teacher: Teacher
+    prompt: Prompt
+    students: Annotated[dict[Name, str], Field(min_length=1)]
+    student: Student
+    control: Control
+    distill: Distill
+    evaluate: Evaluate
+    export: Export
+    engine: Engine
+    benchmark: Benchmark
+    report: Report
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and validate params.yaml.
+
+    Raises:
+        PipelineError: with every wrong key, its line, what was expected and what came.
+
+    """
+    path = Path(path)
+    try:
+        raw = YAML(typ="rt").load(path.read_text())
+    except FileNotFoundError:
+        raise PipelineError(f"{path} not found: run from the repository's root") from None
+    except YAMLError as error:
+        raise PipelineError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(_plain(raw))
+    except ValidationError as error:
+        lines = [_explain(path, raw, dict(item)) for item in error.errors()]
+        raise PipelineError("\n".join(lines)) from None
+
+
+def _explain(path: Path, raw: Any, error: dict[str, Any]) -> str:
+    """Turn one pydantic error into `params.yaml:12: teacher.epochs: ..., got 'ten'`."""
+    keys = [key for key in error["loc"] if isinstance(key, int) or key != "[key]"]
+    message = error["msg"].removeprefix("Value error, ")
+    came = "" if error["type"] == "missing" else f", got {error['input']!r}"
+    if error["type"] == "extra_forbidden":
+        message, came = "unknown key (misspelt, or from another version?)", ""
+    return f"{path}:{_line(raw, keys)}: {'.'.join(map(str, keys))}: {message}{came}"
+
+
+def _line(raw: Any, keys: list[Any]) -> int:
+    """Find the 1-based line of a key, or of the deepest parent that exists."""
+    line = 1
+    for key in keys:
+        try:
+            position = raw.lc.data[key]
+            line, raw = position[0] + 1, raw[key]
+        except (AttributeError, KeyError, TypeError, IndexError):
+            break
+    return line
+
+
+def _plain(value: Any) -> Any:
+    """Strip ruamel's round-trip types: strict validation wants the plain ones."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
