@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError
 
@@ -87,13 +88,15 @@ class Training(Section):
     @classmethod
     def _known_augmentation(cls, augment: dict[str, float]) -> dict[str, float]:
         if unknown := sorted(set(augment) - AUGMENTATIONS):
-            raise ValueError(f"unknown augmentation {', '.join(unknown)}; Ultralytics' are {', '.join(sorted(AUGMENTATIONS))}")
+            raise ValueError(
+                f"unknown augmentation {', '.join(unknown)}; Ultralytics' are {', '.join(sorted(AUGMENTATIONS))}"
+            )
         return augment
 
 
 AUGMENTATIONS = frozenset(
-    ["hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective"]
-    + ["flipud", "fliplr", "mosaic", "mixup", "cutmix", "multi_scale"]
+    ["hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr"]
+    + ["mosaic", "mixup", "cutmix", "multi_scale"]
 )
 
 

@@ -123,6 +123,7 @@ class RuntimeLatency(Record):
     """One runtime's batch-1 latency. `total` is measured, not the sum of the medians."""
 
     runtime: str
+    device: str = "cpu"
     runs: int
     preprocess: Timing
     infer: Timing
@@ -132,12 +133,13 @@ class RuntimeLatency(Record):
 
 
 class Latency(Record):
-    """All runtimes of one model, measured alternately in one process."""
+    """All runtimes of one model, measured alternately in one process. The threshold is what NMS had to cope with."""
 
     model: ModelInfo
     device: DeviceInfo
     threads: int
     batch_size: int
+    score_threshold: float = 0.25
     runtimes: list[RuntimeLatency]
 
 

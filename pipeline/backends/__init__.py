@@ -1,0 +1,80 @@
+"""Runtimes behind one small interface: `load(path, device) -> Backend`, `backend(images) -> outputs` over numpy.
+
+Loading an ONNX file never imports torch. A runtime never falls back silently: asked for a device and not getting it is
+an error that names the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.device import available_threads
+from pipeline.errors import PipelineError
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a model says about itself, in `model.json` or in the ONNX file."""
+
+    task: Literal["detect"]
+    classes: list[str]
+    image_size_px: int
+    strides: list[int]
+    end2end: bool
+    precision: str
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A loaded model.
+
+    Calling it maps (N, 3, S, S) float32 RGB in [0, 1], contiguous, to a list of float32 arrays. A detector has one:
+    (N, D, 6) xyxy, score, class, best first, if `metadata.end2end`; else (N, 4 + classes, A) with boxes as centre x,
+    centre y, width, height. Pixels are those of the S x S input.
+    """
+
+    runtime: str  # torch, onnxruntime-fp32, ...
+    device: str
+    threads: int
+    dynamic_batch: bool  # False: N is 1
+    metadata: Metadata
+    run: Callable[[Array], list[Array]]
+
+    def __call__(self, images: Array) -> list[Array]:
+        """Run the model; returns after the result is there, on a GPU too."""
+        return self.run(images)
+
+
+def load(path: Path, device: str = "cpu", threads: int = 0) -> Backend:
+    """Load a checkpoint folder with torch, or an `.onnx` file with ONNX Runtime.
+
+    Args:
+        path: The folder or the file.
+        device: `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads of one inference, 0 for all that this process may use. Torch has one setting per process.
+
+    Raises:
+        PipelineError: if the path is neither, the device is not to be had, or the file lacks the pipeline's metadata.
+
+    """
+    threads = threads or available_threads()
+    kind, _, number = device.partition(":")
+    if kind not in {"cpu", "cuda"} or (number and not (kind == "cuda" and number.isdecimal())):
+        raise PipelineError(f"device: expected cpu, cuda or cuda:N, got {device!r}")
+    if path.suffix == ".onnx":
+        from pipeline.backends.onnxruntime import load_onnx
+
+        return load_onnx(path, device, threads)
+    if path.is_dir():
+        from pipeline.backends.torch import load_torch
+
+        return load_torch(path, device, threads)
+    raise PipelineError(f"{path}: expected a checkpoint folder or an .onnx file; `dvc repro` makes both")

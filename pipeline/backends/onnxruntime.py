@@ -1,0 +1,67 @@
+"""ONNX files in ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from pipeline.backends import Array, Backend, Metadata
+from pipeline.errors import PipelineError
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+KEYS = ("task", "classes", "image_size_px", "strides", "end2end", "precision")
+
+
+def load_onnx(path: Path, device: str, threads: int) -> Backend:
+    """Open a session on exactly the asked device; `load` explains the arguments.
+
+    The CUDA provider keeps its defaults, TF32 among them. Nodes without a CUDA kernel (shapes) run on the CPU.
+    """
+    if not path.exists():
+        raise PipelineError(f"{path} not found: run `dvc repro` to make it")
+    kind, _, number = device.partition(":")
+    _require(PROVIDERS[kind], onnxruntime.get_available_providers(), device)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    provider = (PROVIDERS[kind], {"device_id": number or "0"} if kind == "cuda" else {})
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        raise PipelineError(f"{path}: ONNX Runtime cannot load it on {device}: {error}") from error
+    _require(PROVIDERS[kind], session.get_providers(), device)
+    metadata = _metadata(path, session.get_modelmeta().custom_metadata_map)
+    name, shape = session.get_inputs()[0].name, session.get_inputs()[0].shape  # dynamic sides are strings
+
+    def run(images: Array) -> list[Array]:
+        if any(isinstance(side, int) and side != got for side, got in zip(shape, images.shape, strict=True)):
+            raise PipelineError(f"{path}: expected images of shape {tuple(shape)}, got {images.shape}")
+        return [np.asarray(output, dtype=np.float32) for output in session.run(None, {name: images})]
+
+    dynamic_batch = not isinstance(shape[0], int)
+    return Backend(f"onnxruntime-{metadata.precision}", device, threads, dynamic_batch, metadata, run)
+
+
+def _require(provider: str, present: list[str], device: str) -> None:
+    if provider not in present:
+        raise PipelineError(
+            f"device {device}: ONNX Runtime {onnxruntime.__version__} does not offer {provider} here "
+            f"(it offers {', '.join(present)}). Install onnxruntime-gpu in place of onnxruntime, with the CUDA "
+            "and cuDNN versions that it asks for, or use device cpu"
+        )
+
+
+def _metadata(path: Path, properties: dict[str, str]) -> Metadata:
+    """Read what `export_onnx` wrote: one JSON value per key."""
+    if missing := [key for key in KEYS if key not in properties]:
+        raise PipelineError(
+            f"{path}: its metadata lacks {', '.join(missing)}, so it was not exported by this pipeline; "
+            "make it with `dvc repro export`"
+        )
+    values: dict[str, Any] = {key: json.loads(properties[key]) for key in KEYS}
+    return Metadata(**values)

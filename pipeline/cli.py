@@ -1,0 +1,66 @@
+"""What is not a stage: look at results, check data, turn a checkpoint into other tools' files."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+
+from pipeline.errors import PipelineError
+from pipeline.params import load_params
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Beside the chain that `dvc repro` runs.",
+)
+Arguments = ParamSpec("Arguments")
+
+
+def command(function: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """Register a command whose user errors end in one message and status 1."""
+
+    @functools.wraps(function)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except PipelineError as error:
+            raise SystemExit(f"\nERROR {error}") from None
+
+    return app.command()(run)
+
+
+@command
+def show(
+    metrics: Annotated[Path, typer.Argument(help="The report stage's metrics")] = Path("reports/metrics.json"),
+) -> None:
+    """Print accuracy, latency and size of this run as a table."""
+    from pipeline.report.build import show as show_metrics
+
+    show_metrics(metrics)
+
+
+@command
+def check_data() -> None:
+    """Read the dataset that params.yaml names and list its defects; write nothing."""
+    from pipeline.data.check import check_dataset
+
+    check_dataset(load_params().prepare)
+
+
+@command
+def export_pt(
+    checkpoint: Annotated[Path, typer.Argument(help="For example artifacts/micro-n/distilled")],
+    out: Annotated[Path, typer.Argument(help="The .pt file to write")],
+) -> None:
+    """Turn a checkpoint into a `.pt` that stock `yolo predict model=...` runs."""
+    from pipeline.export.ultralytics import export_ultralytics
+
+    export_ultralytics(checkpoint, out)
+
+
+__all__ = ["app"]

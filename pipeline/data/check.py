@@ -1,0 +1,153 @@
+"""Check what a reader found against the image files, and cut it into splits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.defects import Defect
+from pipeline.data.images import ImageFacts
+from pipeline.data.prepared import SPLITS, Split
+from pipeline.data.source import RawBox, RawDataset, RawItem, carve, relative
+
+ROUNDING_PX = 0.5  # labels are rounded when written: less than this beyond the edge is no defect
+MIN_SHARE = 1e-6  # of an image's side: the prepared labels' last digit
+
+
+@dataclass(frozen=True)
+class CheckedItem:
+    """One image that will be written: class ids and boxes (xyxy pixels, clipped, not empty) of the upright image."""
+
+    image: Path
+    split: Split
+    facts: ImageFacts
+    class_ids: tuple[int, ...]
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+
+def check_dataset(
+    raw: RawDataset, root: Path, facts: dict[Path, ImageFacts | str], fractions: dict[Split, float], seed: int
+) -> tuple[list[CheckedItem], list[Defect]]:
+    """Check images, cut splits, then check boxes.
+
+    Args:
+        raw: what the reader found.
+        root: the watched folder.
+        facts: for every image what `inspect_image` returned.
+        fractions: of train, for splits that the source lacks.
+        seed: of the cut.
+
+    Returns:
+        The images to write, and all defects, the reader's first.
+
+    """
+    defects = list(raw.defects)
+    good = _readable(raw.items, root, facts, defects)
+    kept = _without_duplicates(list(raw.items), root, good, defects)
+    kept = carve(kept, root, fractions, seed)
+    _find_shared(kept, root, good, defects)
+    checked = [_check_boxes(item, good[item.image], raw.classes, defects) for item in kept]
+    _find_empty(kept, checked, fractions, defects)
+    return checked, defects
+
+
+def _readable(
+    items: Sequence[RawItem], root: Path, facts: dict[Path, ImageFacts | str], defects: list[Defect]
+) -> dict[Path, ImageFacts]:
+    """Report images that cannot be read or are not of the size that their annotation says."""
+    good: dict[Path, ImageFacts] = {}
+    for item in items:
+        found = facts[item.image]
+        if isinstance(found, str):
+            defects.append(Defect("unreadable_image", relative(root, item.image), None, found))
+            continue
+        good[item.image] = found
+        if item.declared_size and all(item.declared_size) and item.declared_size != found.size:
+            said, is_ = (f"{width} x {height}" for width, height in (item.declared_size, found.size))
+            message = f"says {said}, but {relative(root, item.image)} is {is_} (upright)"
+            defects.append(Defect("size_mismatch", item.file, item.line, message))
+    return good
+
+
+def _without_duplicates(
+    items: list[RawItem], root: Path, good: dict[Path, ImageFacts], defects: list[Defect]
+) -> list[RawItem]:
+    """Keep the first, by name, of the readable images with the same bytes in one split."""
+    first: dict[tuple[Split | None, str], RawItem] = {}
+    for item in sorted((item for item in items if item.image in good), key=lambda item: relative(root, item.image)):
+        kept = first.setdefault((item.split, good[item.image].sha256), item)
+        if kept is not item:
+            labels = "" if _same_boxes(kept, item) else ", with other boxes"
+            message = f"{relative(root, item.image)} has the bytes of {relative(root, kept.image)}{labels}"
+            defects.append(Defect("duplicate_image", item.file, item.line, message))
+    return list(first.values())
+
+
+def _same_boxes(first: RawItem, second: RawItem) -> bool:
+    one, other = ([(box.class_id, box.xyxy) for box in item.boxes] for item in (first, second))
+    return one == other
+
+
+def _find_shared(items: list[RawItem], root: Path, good: dict[Path, ImageFacts], defects: list[Defect]) -> None:
+    """Report images whose bytes stand in two splits."""
+    by_bytes: dict[str, list[RawItem]] = {}
+    for item in items:
+        by_bytes.setdefault(good[item.image].sha256, []).append(item)
+    for same in by_bytes.values():
+        first, *others = sorted(same, key=lambda item: SPLITS.index(item.split or "train"))
+        for item in others:
+            kind = "leak" if first.split == "train" else "val_in_test"
+            here, there = (f"{relative(root, one.image)} in {one.split}" for one in (item, first))
+            defects.append(Defect(kind, item.file, item.line, f"{here} has the bytes of {there}"))
+
+
+def _check_boxes(item: RawItem, facts: ImageFacts, classes: Sequence[str], defects: list[Defect]) -> CheckedItem:
+    """Clip or drop an image's boxes, and report each one so treated."""
+    kept: list[tuple[int, tuple[float, float, float, float]]] = []
+    for box in item.boxes:
+        kind, clipped = _check_box(box, facts.size)
+        if clipped is not None and (box.class_id, clipped) in kept:
+            kind, clipped = "duplicate_box", None
+        if kind is not None:
+            numbers = " ".join(f"{number:g}" for number in box.xyxy)
+            width, height = facts.size
+            message = f"{classes[box.class_id]}: xyxy {numbers} in {width} x {height} pixels of {item.image.name}"
+            defects.append(Defect(kind, box.file, box.line, message))
+        if clipped is not None:
+            kept.append((box.class_id, clipped))
+    return CheckedItem(
+        item.image, item.split or "train", facts, tuple(number for number, _ in kept), tuple(box for _, box in kept)
+    )
+
+
+def _check_box(box: RawBox, size: tuple[int, int]) -> tuple[str | None, tuple[float, float, float, float] | None]:
+    """Return the kind of defect, None for a good box, and the box inside its image, None for one to drop."""
+    width, height = size
+    if not all(map(math.isfinite, box.xyxy)):
+        return "non_finite", None
+    x1, y1, x2, y2 = box.xyxy
+    if x2 - x1 < MIN_SHARE * width or y2 - y1 < MIN_SHARE * height:
+        return "zero_area", None
+    clipped = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    if clipped[2] - clipped[0] < MIN_SHARE * width or clipped[3] - clipped[1] < MIN_SHARE * height:
+        return "outside", None
+    beyond = max(-x1, -y1, x2 - width, y2 - height)
+    return ("clipped" if beyond > ROUNDING_PX else None), clipped
+
+
+def _find_empty(
+    items: list[RawItem], checked: list[CheckedItem], fractions: dict[Split, float], defects: list[Defect]
+) -> None:
+    """Report splits without images or without a single box."""
+    for split in SPLITS:
+        part = [item for item in checked if item.split == split]
+        if not part:
+            share = f" and prepare.{split}_fraction is 0: give it images, or a fraction of train"
+            message = f"{split} has no image{share if fractions.get(split) == 0 else ''}"
+            defects.append(Defect("empty_split", ".", None, message))
+        elif not any(item.boxes for item in part):
+            example = next(item for item in items if item.split == split)
+            message = f"{split} has {len(part)} images and no box: are the annotations where the reader looks?"
+            defects.append(Defect("empty_split", example.file, example.line, message))

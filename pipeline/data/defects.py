@@ -1,0 +1,100 @@
+"""Defects of the input: what they are called, which ones stop the stage, and how they are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.errors import PipelineError
+
+SHOWN_PER_KIND = 10
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of defect. `remedy` is what was done about it, or for a fatal one what the user should do."""
+
+    title: str
+    fatal: bool
+    remedy: str
+
+
+KINDS: dict[str, Kind] = {
+    "clipped": Kind("box reaches outside its image", False, "clipped to the image"),
+    "outside": Kind("box outside its image", False, "box dropped"),
+    "zero_area": Kind("box of zero or negative area", False, "box dropped"),
+    "non_finite": Kind("box with a number that is not finite", False, "box dropped"),
+    "malformed": Kind("annotation that cannot be read", False, "annotation dropped"),
+    "duplicate_box": Kind("box written twice", False, "one kept"),
+    "crowd": Kind("crowd region", False, "skipped: it outlines many objects, not one"),
+    "duplicate_image": Kind("image twice in one split", False, "the first one kept"),
+    "val_in_test": Kind("val image that also stands in test", False, "kept: choices made on val favour it"),
+    "unannotated": Kind("image without an annotation file", False, "left out"),
+    "broken_file": Kind("annotation file that cannot be parsed", True, "mend or remove it"),
+    "unknown_class": Kind("unknown class", True, "add it to the classes, or correct the annotation"),
+    "missing_image": Kind("image that does not exist", True, "put it there, or remove its annotation"),
+    "unreadable_image": Kind(
+        "unreadable image",
+        True,
+        "replace it or remove its annotation: leaving it out unasked would change the data",
+    ),
+    "size_mismatch": Kind(
+        "image of another size than its annotation says", True, "boxes would be off: export again, or correct the size"
+    ),
+    "leak": Kind("train image that also stands in val or test", True, "remove it from one of them"),
+    "empty_split": Kind("split without images or boxes", True, "every split needs both"),
+}
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One defect: a key of KINDS, a file relative to the root, a line (None for images), and what exactly is wrong."""
+
+    kind: str
+    file: str
+    line: int | None
+    message: str
+
+
+def stop_if_fatal(root: Path, defects: Sequence[Defect]) -> None:
+    """Stop on defects that leave nothing sensible to train on.
+
+    Raises:
+        PipelineError: one error that lists all fatal defects, grouped by kind with counts.
+
+    """
+    fatal = [defect for defect in defects if KINDS[defect.kind].fatal]
+    if fatal:
+        raise PipelineError("\n".join([f"{root} cannot be prepared; nothing was written", *_grouped(root, fatal)]))
+
+
+def show_defects(console: Console, root: Path, defects: Sequence[Defect]) -> None:
+    """Print the defects grouped by kind, one line each, the first ten of a kind."""
+    for line in _grouped(root, defects, rest=" (all are in defects.json)"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def write_defects(path: Path, defects: Sequence[Defect]) -> None:
+    """Write all defects as a JSON list."""
+    path.write_text(json.dumps([asdict(defect) for defect in defects], indent=2, ensure_ascii=False) + "\n")
+
+
+def _grouped(root: Path, defects: Sequence[Defect], rest: str = "") -> list[str]:
+    lines = []
+    for name, kind in KINDS.items():
+        group = [defect for defect in defects if defect.kind == name]
+        if group:
+            lines.append(f"{len(group)} x {kind.title} ({kind.remedy}):")
+            lines += [f"  {_where(root, defect)}: {defect.message}" for defect in group[:SHOWN_PER_KIND]]
+        if len(group) > SHOWN_PER_KIND:
+            lines.append(f"  and {len(group) - SHOWN_PER_KIND} more{rest}")
+    return lines
+
+
+def _where(root: Path, defect: Defect) -> str:
+    path = (root / defect.file).as_posix()
+    return path if defect.line is None else f"{path}:{defect.line}"

@@ -1,0 +1,152 @@
+"""What every reader of a user's data returns, and where a reader may look."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pipeline.data.defects import Defect
+from pipeline.data.images import LOOKS_LIKE_IMAGE
+from pipeline.data.prepared import Split
+from pipeline.errors import PipelineError
+
+# What people call the splits; the first is ours.
+SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "valid", "validation"),
+    "test": ("test",),
+}
+
+
+@dataclass(frozen=True)
+class RawBox:
+    """One box as it was written: xyxy pixels of the upright image, not yet checked or clipped."""
+
+    class_id: int
+    xyxy: tuple[float, float, float, float]
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class RawItem:
+    """One image with its boxes. `split` is None where the source has no splits; `file` and `line` name the image.
+
+    `declared_size` is the width and height that the annotation states, None where it states none.
+    """
+
+    image: Path
+    split: Split | None
+    boxes: tuple[RawBox, ...]
+    file: str
+    line: int
+    declared_size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """All that a reader found, defects included. File names in it are relative to the root."""
+
+    classes: tuple[str, ...]
+    items: tuple[RawItem, ...]
+    licence: str
+    defects: tuple[Defect, ...] = field(default=())
+
+
+def inside(root: Path, path: Path) -> Path:
+    """Return `path` if DVC sees changes to it when it watches `root`.
+
+    Raises:
+        PipelineError: if it lies elsewhere, or in a symlinked folder, which DVC does not follow.
+
+    """
+    folder = path if path.is_dir() else path.parent
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise PipelineError(
+            f"{path} lies outside {root} (or behind a symlinked folder in it), where DVC would not see it change: "
+            f"move it under {root}, or set prepare.path to a folder that holds all of the data"
+        )
+    return path
+
+
+def relative(root: Path, path: Path) -> str:
+    """Name a file inside the root as `labels/train/a.txt`, the same on every machine."""
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def annotation_place(root: Path, annotations: Path | None, usual: Iterable[str]) -> Path:
+    """Find the annotation file or folder: the one asked for, or the first of the usual places, or the root.
+
+    Raises:
+        PipelineError: if the one asked for does not exist or lies outside the root.
+
+    """
+    if annotations is None:
+        return next((root / name for name in usual if (root / name).exists()), root)
+    place = inside(root, root / annotations)
+    if not place.exists():
+        raise PipelineError(f"{place} does not exist: prepare.annotations is a file or folder relative to {root}")
+    return place
+
+
+def find_images(folder: Path) -> list[Path]:
+    """List everything below a folder that looks like an image, sorted; unsupported formats are found later."""
+    found = [
+        Path(directory) / name
+        for directory, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if Path(name).suffix.lower() in LOOKS_LIKE_IMAGE and not name.startswith(".")
+    ]
+    return sorted(found)
+
+
+def unique_classes(classes: Sequence[str], where: Path) -> tuple[str, ...]:
+    """Check a list of class names.
+
+    Raises:
+        PipelineError: if it is empty or names a class twice.
+
+    """
+    if not classes:
+        raise PipelineError(f"{where}: no class found: nothing to detect")
+    if twice := sorted({name for name in classes if classes.count(name) > 1}):
+        raise PipelineError(f"{where}: classes named more than once: {', '.join(twice)}: give each its own name")
+    return tuple(classes)
+
+
+def find_licence(root: Path) -> str:
+    """Return the first line of a licence file in the root, or `unknown`."""
+    for path in sorted(root.iterdir()):
+        if path.stem.lower() in {"license", "licence", "copying"} and path.is_file():
+            lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
+            return next((line for line in lines if line), "unknown")
+    return "unknown"
+
+
+def ranked(names: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """Shuffle names by a hash of each: an order that depends on no listing, and that a new name does not reshuffle."""
+    return sorted(names, key=lambda name: (hashlib.sha256(f"{purpose}:{seed}:{name}".encode()).digest(), name))
+
+
+def carve(items: Sequence[RawItem], root: Path, fractions: dict[Split, float], seed: int) -> list[RawItem]:
+    """Move a share of train into each split that the source lacks.
+
+    A split that the source has is left as it is, and its fraction unused. Items without a split count as train.
+    The count is the fraction of train rounded, at least 1; which images are taken depends on the seed and on their
+    names relative to the root.
+    """
+    items = [replace(item, split=item.split or "train") for item in items]
+    order = ranked({relative(root, item.image) for item in items if item.split == "train"}, seed, "split")
+    present = {item.split for item in items}
+    moved: dict[str, Split] = {}
+    for split, fraction in fractions.items():
+        if split not in present and fraction > 0:
+            count = max(1, round(fraction * len(order)))
+            moved |= dict.fromkeys(order[len(moved) : len(moved) + count], split)
+    return [
+        replace(item, split=moved.get(relative(root, item.image), "train")) if item.split == "train" else item
+        for item in items
+    ]

@@ -1,0 +1,121 @@
+"""A checkpoint as an ONNX file that says what it is: checked, slimmed, and the same bytes for the same weights."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+import onnxslim
+import torch
+from ultralytics.nn.modules import C2f
+from ultralytics.nn.tasks import DetectionModel
+
+from pipeline.backends.torch import fused
+from pipeline.params import Export
+from pipeline.preprocess import DESCRIPTION
+from pipeline.training.checkpoint import CheckpointInfo, load_checkpoint
+
+INPUT: Final = "images"
+OUTPUT: Final = "output0"
+PRODUCER: Final = "freekd-pipeline"
+LICENCE: Final = "AGPL-3.0"
+MAX_DETECTIONS: Final = 300  # rows of an end2end output, Ultralytics' default
+
+
+def export_onnx(checkpoint_folder: Path, out: Path, params: Export) -> None:
+    """Write a checkpoint as an fp32 ONNX file.
+
+    Input `images` (N, 3, S, S) float32 RGB in [0, 1]. Output `output0`: (N, min(300, A), 6) xyxy, score, class, best
+    first, where the head needs no NMS; else (N, 4 + classes, A) with centre x, centre y, width, height. Pixels of the
+    S x S input. N is 1, or free with `params.dynamic_batch`. The metadata holds one JSON value per key: what
+    `pipeline.backends` and a device need, and the digest of the weights; no date, path or host name.
+
+    Args:
+        checkpoint_folder: What a training stage wrote.
+        out: The file; written whole or not at all.
+        params: Opset and batch axis.
+
+    Raises:
+        PipelineError: if the folder is not a checkpoint.
+        onnx.checker.ValidationError, onnx.shape_inference.InferenceError: if the exporter made an invalid graph, a bug.
+
+    """
+    model, info = load_checkpoint(checkpoint_folder)
+    size = info.image_size_px
+    ready = _exportable(model, size)
+    with torch.inference_mode():
+        shape = tuple(ready(torch.zeros(1, 3, size, size)).shape)
+    graph = onnxslim.slim(_traced(ready, size, params))
+    _clean(graph, shape, params.dynamic_batch)
+    for key, value in _properties(info).items():
+        graph.metadata_props.add(key=key, value=json.dumps(value))
+    graph = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
+    onnx.checker.check_model(graph, full_check=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_suffix(".partial")
+    partial.write_bytes(graph.SerializeToString(deterministic=True))
+    partial.replace(out)
+
+
+def _exportable(model: DetectionModel, size: int) -> DetectionModel:
+    """Copy a detector and set what Ultralytics' exporter sets before it traces."""
+    model = fused(model)
+    head = model.model[-1]
+    head.format = "onnx"
+    head.dynamic = False  # anchors are constants: the image size is fixed, only the batch may be free
+    head.max_det = min(MAX_DETECTIONS, sum((size // int(stride)) ** 2 for stride in model.stride))
+    for module in model.modules():
+        if isinstance(module, C2f):
+            module.forward = module.forward_split  # Split instead of two slices
+    return model
+
+
+def _traced(model: DetectionModel, size: int, params: Export) -> onnx.ModelProto:
+    """Trace with the TorchScript exporter, whose graphs are equal from run to run."""
+    axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if params.dynamic_batch else None
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracer warnings about shapes that are constants here
+        torch.onnx.export(
+            model,
+            (torch.zeros(1, 3, size, size),),
+            f"{folder}/traced.onnx",
+            opset_version=params.opset,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes=axes,
+            dynamo=False,
+        )
+        return onnx.load(f"{folder}/traced.onnx")
+
+
+def _clean(graph: onnx.ModelProto, output_shape: tuple[int, ...], dynamic_batch: bool) -> None:
+    """Drop what only the tools left behind, and pin the output's shape."""
+    used = {node.domain for node in graph.graph.node}
+    for entry in [entry for entry in graph.opset_import if entry.domain not in used]:
+        graph.opset_import.remove(entry)
+    graph.ir_version = onnx.helper.find_min_ir_version_for(graph.opset_import)  # what older runtimes can read
+    graph.producer_name, graph.producer_version = PRODUCER, ""
+    del graph.metadata_props[:]
+    sides = ["batch" if dynamic_batch else 1, *output_shape[1:]]
+    output = onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, sides)
+    graph.graph.output[0].CopyFrom(output)
+
+
+def _properties(info: CheckpointInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "task": info.task,
+        "classes": info.classes,
+        "image_size_px": info.image_size_px,
+        "strides": info.strides,
+        "end2end": info.end2end,
+        "precision": "fp32",
+        "preprocessing": DESCRIPTION,
+        "checkpoint_digest": info.digest,
+        "licence": LICENCE,
+        "producer": PRODUCER,
+    }

@@ -1,0 +1,100 @@
+"""Image file to network input and back: one rule for training's validation, evaluation, parity, latency and devices.
+
+A fixed square, the image scaled to fit (up or down, bilinear), centred, grey padding 114, RGB, float32 in [0, 1]:
+Ultralytics' `LetterBox(auto=False, scaleup=True, center=True)`. Needs numpy and OpenCV only: devices have no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import PipelineError
+
+Image = npt.NDArray[np.uint8]
+Array = npt.NDArray[np.float32]
+
+PADDING: Final = 114
+DESCRIPTION: Final = {  # travels in the ONNX file's metadata
+    "resize": "letterbox",
+    "interpolation": "bilinear",
+    "scale_up": True,
+    "centred": True,
+    "padding": PADDING,
+    "colour": "RGB",
+    "layout": "NCHW",
+    "range": [0, 1],
+}
+
+
+@dataclass(frozen=True)
+class LetterboxTransform:
+    """Where an image lies in its square: `input = original * scale + pad`; width and height are the original's."""
+
+    scale: float
+    pad_left: int
+    pad_top: int
+    width: int
+    height: int
+
+
+def load_image(path: Path) -> Image:
+    """Decode an image file as RGB, turned upright if its EXIF says so.
+
+    Returns:
+        (H, W, 3) uint8; grey and 16-bit files are converted.
+
+    Raises:
+        PipelineError: if the file is missing or is no image.
+
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)  # (H, W, 3) BGR, None on failure
+    if image is None:
+        reason = "not an image that OpenCV can decode" if path.exists() else "no such file"
+        raise PipelineError(f"{path}: {reason}; restore it with `dvc checkout`, or remove it from the dataset")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def letterbox(image: Image, size: int) -> tuple[Array, LetterboxTransform]:
+    """Fit an image into a square.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        size: Side of the square in pixels.
+
+    Returns:
+        (3, size, size) float32 in [0, 1], contiguous, and the transform that `undo` takes.
+
+    """
+    height, width = image.shape[:2]
+    scale = min(size / height, size / width)
+    new_width, new_height = max(round(width * scale), 1), max(round(height * scale), 1)
+    if (new_width, new_height) != (width, height):
+        image = np.asarray(cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    # An odd remainder goes to the right and the bottom, as in Ultralytics.
+    left, top = round((size - new_width) / 2 - 0.1), round((size - new_height) / 2 - 0.1)
+    square = np.full((3, size, size), PADDING / np.float32(255), dtype=np.float32)
+    inside = square[:, top : top + new_height, left : left + new_width]  # (3, h, w), a view
+    np.divide(image.transpose(2, 0, 1), np.float32(255), out=inside)
+    return square, LetterboxTransform(scale, left, top, width, height)
+
+
+def undo(boxes: Array, transform: LetterboxTransform) -> Array:
+    """Map boxes from the square back to the original image, clipped to it.
+
+    Args:
+        boxes: (N, 4) xyxy in pixels of the square.
+        transform: What `letterbox` returned for the image.
+
+    Returns:
+        (N, 4) xyxy float32 in pixels of the original image.
+
+    """
+    pad = np.array([transform.pad_left, transform.pad_top] * 2, dtype=np.float32)
+    limit = np.array([transform.width, transform.height] * 2, dtype=np.float32)
+    return np.clip((boxes - pad) / np.float32(transform.scale), 0, limit)

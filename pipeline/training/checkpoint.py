@@ -1,0 +1,125 @@
+"""Safe checkpoints: a folder with `model.safetensors` and `model.json`, and nothing pickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import load_file, save_file
+from ultralytics.nn.tasks import DetectionModel
+
+from models import build_from_architecture
+from pipeline.digest import file_digest
+from pipeline.errors import PipelineError
+from pipeline.records import ModelInfo, Role
+
+WEIGHTS, INFO = "model.safetensors", "model.json"
+SKIPPED = "skipped.json"  # stands in the place of a model that was not asked for
+
+
+class CheckpointInfo(BaseModel):
+    """`model.json`: what it takes to rebuild the model, and what made it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    role: Role
+    task: Literal["detect"]
+    classes: list[str]
+    image_size_px: int
+    strides: list[int]
+    end2end: bool
+    params_m: float
+    best_epoch: int
+    made_by: str
+    digest: str
+    architecture: dict[str, Any]
+
+    def model_info(self) -> ModelInfo:
+        """Say which model a record is about."""
+        return ModelInfo(
+            task=self.task,
+            name=self.name,
+            role=self.role,
+            architecture=_architecture_name(self.architecture),
+            params_m=self.params_m,
+            image_size_px=self.image_size_px,
+            digest=self.digest,
+        )
+
+
+def save_checkpoint(
+    folder: Path, model: DetectionModel, *, name: str, role: Role, image_size_px: int, best_epoch: int, made_by: str
+) -> None:
+    """Write a model as safetensors and JSON. Equal weights give equal bytes.
+
+    Args:
+        folder: Created if missing.
+        model: A plain detector: no teacher, adapters or hooks.
+        name: `teacher` or the student's name in params.yaml.
+        role: What it is in the comparison.
+        image_size_px: Side of the square it was trained on.
+        best_epoch: 1-based epoch of these weights.
+        made_by: Digest of the params, data and code that made it.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+    info = CheckpointInfo(
+        name=name,
+        role=role,
+        task="detect",
+        classes=list(model.names.values()),
+        image_size_px=image_size_px,
+        strides=[int(stride) for stride in model.stride],
+        end2end=getattr(model.model[-1], "one2one_cv2", None) is not None,
+        params_m=round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 4),
+        best_epoch=best_epoch,
+        made_by=made_by,
+        digest=file_digest(folder / WEIGHTS),
+        architecture=model.yaml,
+    )
+    (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n")
+
+
+def load_info(folder: Path) -> CheckpointInfo:
+    """Read `model.json`.
+
+    Raises:
+        PipelineError: if the folder is not a checkpoint.
+
+    """
+    try:
+        return CheckpointInfo.model_validate_json((folder / INFO).read_text())
+    except FileNotFoundError:
+        raise PipelineError(f"{folder} is not a checkpoint (no {INFO}): run `dvc repro` to make it") from None
+    except ValidationError as error:
+        raise PipelineError(f"{folder / INFO} is not of this version: {error}") from None
+
+
+def load_checkpoint(folder: Path) -> tuple[DetectionModel, CheckpointInfo]:
+    """Rebuild a detector from its checkpoint.
+
+    Returns:
+        The model on the CPU, fp32, in eval mode, and its `model.json`.
+
+    Raises:
+        PipelineError: if the folder is not a checkpoint, or its weights are not the ones that `model.json` names.
+
+    """
+    info = load_info(folder)
+    weights = folder / WEIGHTS
+    if not weights.exists() or file_digest(weights) != info.digest:
+        raise PipelineError(
+            f"{weights} is not the file that {INFO} names: run `dvc repro` or `dvc checkout` to restore it"
+        )
+    model = build_from_architecture(info.architecture, info.classes)
+    model.load_state_dict(load_file(weights))
+    return model.float().eval(), info
+
+
+def _architecture_name(architecture: dict[str, Any]) -> str:
+    file = Path(str(architecture.get("yaml_file", "micro.yaml"))).stem
+    return file if file != "micro" else f"micro-{architecture['scale']}"

@@ -1,0 +1,143 @@
+"""Training images whose augmentation depends on seed, epoch and index alone.
+
+Neither the number of workers, nor prefetching, nor an interruption, nor what else draws random numbers changes
+what a model sees. So a resumed run equals an uninterrupted one, and a student sees the same images in the same
+order with and without a teacher.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+from ultralytics.cfg import IterableSimpleNamespace
+from ultralytics.data import YOLODataset
+from ultralytics.data.augment import Compose, Mosaic
+from ultralytics.data.build import InfiniteDataLoader
+
+from pipeline.data.prepared import PreparedDataset, Split
+
+Key = tuple[int, int]  # epoch, index
+
+
+class DetectionImages(YOLODataset):
+    """Ultralytics' dataset, seeded per sample when its key is `(epoch, index)`, and never writing beside the data."""
+
+    def __getitem__(self, key: int | Key) -> dict[str, Any]:
+        """Load and augment one image."""
+        if isinstance(key, int):
+            return super().__getitem__(key)
+        epoch, index = key
+        states = random.getstate(), np.random.get_state()
+        seed = np.random.SeedSequence([self.data["seed"], epoch, index]).generate_state(1)[0]
+        random.seed(int(seed))
+        np.random.seed(seed)
+        try:
+            return super().__getitem__(index)
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+    def build_transforms(self, hyp: IterableSimpleNamespace) -> Compose:
+        """Let mosaic draw its partners from the whole split: the default draws from recently loaded images."""
+        transforms = super().build_transforms(hyp)
+        for transform in _flatten(transforms):
+            if isinstance(transform, Mosaic):
+                transform.buffer_enabled = False
+        return transforms
+
+    def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict[str, Any], bool]:
+        """Keep Ultralytics' label cache out of the prepared dataset, which DVC hashes."""
+        folder = Path(self.data["label_cache"])
+        return super()._load_or_scan_cache(folder / f"{Path(self.img_path).stem}.cache", cache_hash)
+
+
+class EpochSampler(Sampler[Key]):
+    """Yield `(epoch, index)` in an order drawn from seed and epoch; each pass over it is the next epoch."""
+
+    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+        self.next_epoch = 0
+
+    def __iter__(self) -> Iterator[Key]:
+        epoch, self.next_epoch = self.next_epoch, self.next_epoch + 1
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+        order = np.resize(order, len(self) * self.world_size)  # repeats the first images so that ranks are equal
+        return iter([(epoch, int(index)) for index in order[self.rank :: self.world_size]])
+
+    def __len__(self) -> int:
+        return math.ceil(self.length / self.world_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Ignore Ultralytics' announcement under DDP: passes are counted here, ahead of prefetching."""
+
+    def restart(self, epoch: int) -> None:
+        """Make the next pass the given epoch."""
+        self.next_epoch = epoch
+
+
+def describe(dataset: PreparedDataset, folder: Path, seed: int) -> dict[str, Any]:
+    """Make the dict that Ultralytics' trainers call `data`; lists and caches go to `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data: dict[str, Any] = {
+        "nc": len(dataset.info.classes),
+        "names": dict(enumerate(dataset.info.classes)),
+        "channels": 3,
+        "seed": seed,
+        "label_cache": str(folder),
+    }
+    splits: tuple[Split, ...] = ("train", "val")
+    for split in splits:
+        listing = folder / f"{split}.txt"
+        listing.write_text("".join(f"{image.absolute()}\n" for image in dataset.images(split)))
+        data[split] = str(listing)
+    return data
+
+
+def build_images(
+    data: dict[str, Any], listing: str, hyp: IterableSimpleNamespace, batch_size: int, *, augment: bool, stride: int
+) -> DetectionImages:
+    """Open one split as Ultralytics' `build_yolo_dataset` does."""
+    hyp = copy(hyp)
+    hyp.deterministic = False  # only silences a warning about RAM caches that does not hold here
+    return DetectionImages(
+        img_path=listing,
+        imgsz=hyp.imgsz,
+        batch_size=batch_size,
+        augment=augment,
+        hyp=hyp,
+        rect=not augment,
+        cache="ram" if augment else None,
+        stride=stride,
+        pad=0.0 if augment else 0.5,
+        task="detect",
+        data=data,
+    )
+
+
+def build_train_loader(
+    images: DetectionImages, batch_size: int, workers: int, sampler: EpochSampler
+) -> InfiniteDataLoader:
+    """Load augmented batches in the sampler's order; workers do not change what is loaded."""
+    return InfiniteDataLoader(
+        dataset=images,
+        batch_size=min(batch_size, len(images)),
+        num_workers=workers,
+        sampler=sampler,
+        prefetch_factor=4 if workers else None,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=images.collate_fn,
+    )
+
+
+def _flatten(transform: Any) -> Iterator[Any]:
+    yield transform
+    for inner in getattr(transform, "transforms", None) or []:
+        yield from _flatten(inner)

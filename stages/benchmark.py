@@ -1,0 +1,25 @@
+"""Latency of the teacher and of every student on this device, all measured alternately in one process."""
+
+from pathlib import Path
+
+from pipeline.data.prepared import open_dataset
+from pipeline.evaluation.latency import contenders, measure
+from pipeline.records import DeviceInfo, read_record, write_record
+from pipeline.stage import Stage, run_stage
+
+
+def work(stage: Stage) -> None:
+    """Write results/detect/latency.json."""
+    params = stage.params
+    latency = measure(
+        contenders(Path("artifacts"), list(params.students), params.benchmark.threads),
+        open_dataset(Path("dataset")).images("test"),
+        params.benchmark,
+        device=read_record(Path("results/device.json"), DeviceInfo),
+        evaluate=params.evaluate,
+    )
+    write_record(Path("results/detect/latency.json"), latency)
+
+
+if __name__ == "__main__":
+    run_stage("benchmark", work)

@@ -1,0 +1,25 @@
+"""Export the distilled student to ONNX and check that it is still the model that was trained."""
+
+from pathlib import Path
+
+from pipeline.data.prepared import open_dataset
+from pipeline.export.student import export_student
+from pipeline.stage import Stage, run_stage
+
+
+def work(stage: Stage) -> None:
+    """Write artifacts/<student>/export/ and the records of the ONNX file."""
+    artifacts, records = Path("artifacts") / str(stage.item), Path("results/detect") / str(stage.item) / "distilled"
+    with stage.publish(artifacts / "export") as out:
+        export_student(
+            artifacts / "distilled",
+            out,
+            records,
+            dataset=open_dataset(Path("dataset")),
+            export=stage.params.export,
+            evaluation=stage.params.evaluate,
+        )
+
+
+if __name__ == "__main__":
+    run_stage("export", work)

@@ -1,0 +1,16 @@
+"""Read the dataset, check it, and write the one layout that every later stage reads."""
+
+from pathlib import Path
+
+from pipeline.data.prepare import prepare_dataset
+from pipeline.stage import Stage, run_stage
+
+
+def work(stage: Stage) -> None:
+    """Write dataset/."""
+    with stage.publish(Path("dataset")) as out:
+        prepare_dataset(stage.params.prepare, out)
+
+
+if __name__ == "__main__":
+    run_stage("prepare", work)

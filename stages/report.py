@@ -1,0 +1,19 @@
+"""Records to metrics, plots and one HTML page."""
+
+from pathlib import Path
+
+from pipeline.data.prepared import open_dataset
+from pipeline.report.build import build_report
+from pipeline.report.views import draw
+from pipeline.stage import Stage, run_stage
+
+
+def work(stage: Stage) -> None:
+    """Write reports/."""
+    artifacts, dataset = Path("artifacts"), Path("dataset")
+    drawings = draw(artifacts, open_dataset(dataset), stage.params)
+    build_report(Path("results"), dataset, params=stage.params, out=Path("reports"), drawings=drawings)
+
+
+if __name__ == "__main__":
+    run_stage("report", work)

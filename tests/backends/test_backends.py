@@ -1,0 +1,132 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from pipeline.backends import Array, load
+from pipeline.backends.torch import fused
+from pipeline.device import available_threads
+from pipeline.errors import PipelineError
+from pipeline.evaluation.parity import match
+from pipeline.training.checkpoint import load_checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+def images(count: int, size: int = 64) -> Array:
+    return np.random.default_rng(0).random((count, 3, size, size), dtype=np.float32)
+
+
+def close(reference: Array, other: Array, end2end: bool) -> None:
+    """Compare end2end rows where they have a counterpart, and raw outputs by position."""
+    if not end2end:
+        np.testing.assert_allclose(other, reference, atol=2e-3)
+        return
+    for rows, others in zip(reference, other, strict=True):
+        np.testing.assert_allclose(others[:, 4], rows[:, 4], atol=1e-4)
+        left, right = match(rows, others)
+        assert len(left) >= 0.95 * len(rows)
+        np.testing.assert_allclose(others[right], rows[left], atol=2e-3)
+
+
+def test_load__torch_and_onnxruntime_agree(checkpoint: Path, onnx_file: Path) -> None:
+    torch_backend, onnx_backend = load(checkpoint), load(onnx_file)
+    assert (torch_backend.runtime, onnx_backend.runtime) == ("torch", "onnxruntime-fp32")
+    assert torch_backend.metadata == onnx_backend.metadata
+    assert torch_backend.metadata.end2end == checkpoint.name.startswith("yolo26")
+    for count in (3, 1):
+        (reference,), (exported,) = torch_backend(images(count)), onnx_backend(images(count))
+        assert reference.dtype == exported.dtype == np.float32
+        assert len(reference) == count
+        close(reference, exported, torch_backend.metadata.end2end)
+
+
+def test_load__answer_depends_on_the_image(checkpoint: Path) -> None:
+    (output,) = load(checkpoint)(np.concatenate([images(1), images(1) * 0.1]))
+    assert np.abs(output[0] - output[1]).max() > 0.01
+
+
+def test_load__onnx_needs_no_torch(onnx_file: Path) -> None:
+    code = (
+        "import sys, numpy; from pathlib import Path; from pipeline.backends import load;"
+        "from pipeline.evaluation.accuracy import evaluate;"
+        f"load(Path({str(onnx_file)!r}))(numpy.zeros((1, 3, 64, 64), numpy.float32)); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_load__threads(checkpoint: Path, onnx_file: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        assert load(checkpoint, threads=1).threads == load(onnx_file, threads=1).threads == 1
+        assert torch.get_num_threads() == 1
+        assert load(checkpoint).threads == load(onnx_file).threads == available_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
+def test_load__cuda_that_is_absent_is_an_error(checkpoint: Path, onnx_file: Path) -> None:
+    with pytest.raises(PipelineError, match="device cuda: torch .* finds no CUDA device"):
+        load(checkpoint, device="cuda")
+    with pytest.raises(PipelineError, match="device cuda:1: ONNX Runtime .* does not offer CUDAExecutionProvider"):
+        load(onnx_file, device="cuda:1")
+
+
+def test_load__a_session_without_the_asked_provider_is_an_error(
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime lists CUDA when it is compiled in, and falls back to the CPU when the libraries are missing."""
+    here = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: here)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
+    with pytest.raises(PipelineError, match="onnxruntime-gpu"):
+        load(onnx_file, device="cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:x", "0"])
+def test_load__unknown_device(onnx_file: Path, device: str) -> None:
+    with pytest.raises(PipelineError, match="expected cpu, cuda or cuda:N"):
+        load(onnx_file, device=device)
+
+
+def test_load__says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"absent\.onnx not found"):
+        load(tmp_path / "absent.onnx")
+    with pytest.raises(PipelineError, match="expected a checkpoint folder or an .onnx file"):
+        load(tmp_path / "weights.pt")
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(PipelineError, match=r"broken\.onnx: ONNX Runtime cannot load it on cpu"):
+        load(tmp_path / "broken.onnx")
+
+
+def test_load__refuses_a_foreign_onnx(onnx_file: Path, tmp_path: Path) -> None:
+    model = onnx.load(onnx_file)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(PipelineError, match=r"lacks task, classes, .*not exported by this pipeline"):
+        load(tmp_path / "foreign.onnx")
+
+
+def test_load__wrong_shape_is_named(onnx_file: Path) -> None:
+    with pytest.raises(PipelineError, match=r"\('batch', 3, 64, 64\), got \(1, 3, 32, 32\)"):
+        load(onnx_file)(images(1, size=32))
+
+
+def test_fused__same_answer_and_the_model_is_left_as_it_was(checkpoint: Path) -> None:
+    model, info = load_checkpoint(checkpoint)
+    model.model[-1].end2end = info.end2end
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    ready = fused(model)
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in ready.modules())
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(images(2)))[0].numpy()
+        answer = ready(torch.from_numpy(images(2))).numpy()
+    close(expected, answer, info.end2end)

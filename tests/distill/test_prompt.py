@@ -1,0 +1,47 @@
+"""Prompts, their masks and the maps rebuilt from masked bands."""
+
+import pytest
+import torch
+
+from pipeline.distill.prompt import init_prompts, masks, overlap, prompted
+from pipeline.distill.wavelet import haar
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_prompted__is_the_identity_for_zero_prompts(count: int) -> None:
+    feature = torch.randn(2, 5, 13, 10)
+    rebuilt, marked = prompted(feature, torch.zeros(4, count, 5))
+    torch.testing.assert_close(rebuilt, feature)
+    assert [tuple(mask.shape) for mask in marked] == [(2, count, h, w) for h, w in [(2, 2), (7, 5), (4, 3), (2, 2)]]
+
+
+def test_masks__are_between_zero_and_one_and_equal_the_formula() -> None:
+    prompt, feature = torch.randn(3, 4, 5), torch.randn(2, 5, 8, 8)
+    low, details = haar(feature, levels=2)
+    marked = masks(prompt, (low, details))
+    assert all(((mask > 0) & (mask < 1)).all() for mask in marked)
+    first = details[0][:, :, 0] + details[0][:, :, 1] + details[0][:, :, 2]
+    expected = (prompt[1] @ first.flatten(2)).sigmoid().view(2, 4, 4, 4)
+    torch.testing.assert_close(marked[1], expected)
+
+
+def test_overlap__equals_the_pairwise_dice() -> None:
+    mask = torch.rand(3, 4, 5, 6, dtype=torch.float64)
+    pairs = []
+    for sample in mask.flatten(2):
+        dice = [2 * (a * b).sum() / (a.square().sum() + b.square().sum()) for a in sample for b in sample if a is not b]
+        pairs.append(torch.stack([d for d in dice if d < 1 - 1e-12]).mean())
+    torch.testing.assert_close(overlap(mask), torch.stack(pairs).mean())
+
+
+def test_overlap__is_one_for_equal_masks_and_zero_for_one_prompt() -> None:
+    mask = torch.rand(2, 1, 5, 5)
+    torch.testing.assert_close(overlap(mask.expand(2, 3, 5, 5)), torch.tensor(1.0))
+    assert overlap(mask) == 0
+
+
+def test_init_prompts__start_every_mask_near_a_half() -> None:
+    torch.manual_seed(0)
+    (prompt,) = init_prompts([64], levels=3, prompts=6)
+    assert prompt.shape == (4, 6, 64)
+    assert all((mask - 0.5).abs().max() < 0.25 for mask in masks(prompt, haar(torch.randn(2, 64, 16, 16), 3)))

@@ -1,0 +1,177 @@
+"""The whole chain in a temporary clone: killed twice, repeated, changed and changed back."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.export.ultralytics import export_ultralytics
+from pipeline.training.checkpoint import load_info
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+MINIATURE = {
+    "machine.device": "cpu",
+    "prepare.image_size_px": 64,
+    "prepare.calibration_images": 8,
+    "prepare.scenes": {"train_images": 48, "val_images": 16, "test_images": 16},
+    "teacher.model": "micro-s.yaml",
+    "teacher.epochs": 4,
+    "prompt.levels": 2,
+    "prompt.iterations": 4,
+    "student.epochs": 4,
+    "export.parity_images": 4,
+    "export.max_ap_drop": 0.01,
+    "benchmark.warmup_s": 0.0,
+    "benchmark.min_time_s": 0.1,
+    "benchmark.min_runs": 5,
+    "report.images": 2,
+}
+
+
+def set_params(clone: Path, changes: dict[str, object]) -> None:
+    yaml = YAML()
+    params = yaml.load(clone / "params.yaml")
+    for key, value in changes.items():
+        section = params
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            section = section[parent]
+        section[leaf] = value
+    yaml.dump(params, clone / "params.yaml")
+
+
+def repro(clone: Path) -> list[str]:
+    """Run the chain to its end and return the stages that ran."""
+    done = subprocess.run(["dvc", "repro"], cwd=clone, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return re.findall(r"Running stage '([^']+)'", done.stdout)
+
+
+def kill_when(clone: Path, ready: Callable[[], bool]) -> None:
+    """Start the chain and kill dvc and everything it started, as soon as `ready`."""
+    with (clone.parent / "killed.log").open("w") as log:
+        process = subprocess.Popen(
+            ["dvc", "repro"], cwd=clone, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+        )
+        while not ready():
+            assert process.poll() is None, (clone.parent / "killed.log").read_text()[-3000:]
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def state_of(clone: Path, stage: str) -> Callable[[], bool]:
+    return lambda: any((clone / ".state" / stage).glob("*/last.pt"))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy what git would clone, shrink its params, commit."""
+    clone = tmp_path_factory.mktemp("e2e") / "clone"
+    listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).exists() and not name.startswith(("results/", "reports/", "dvc.lock")):
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, clone / name)
+    set_params(clone, MINIATURE)
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "miniature"]):
+        subprocess.run([*git, *command], cwd=clone, check=True)
+    return clone
+
+
+@pytest.fixture(scope="module")
+def ran(clone: Path) -> Path:
+    """Run the chain to its end: killed in the teacher, killed in the distillation, started a third time."""
+    kill_when(clone, state_of(clone, "teacher"))
+    kill_when(clone, state_of(clone, "distill-micro-n"))
+    done = subprocess.run(["dvc", "repro"], cwd=clone, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (clone.parent / "last.log").write_text(done.stdout)
+    return clone
+
+
+def test_chain__killed_in_the_teacher_it_goes_on_from_the_last_epoch(ran: Path) -> None:
+    log = (ran.parent / "killed.log").read_text()
+    assert re.search(r"Resuming after epoch [1-4] of 4 \(state in \.state/teacher/", log)
+
+
+def test_chain__killed_in_the_distillation_it_goes_on_from_the_last_epoch(ran: Path) -> None:
+    log = (ran.parent / "last.log").read_text()
+    assert re.search(r"Resuming after epoch [1-4] of 4 \(state in \.state/distill-micro-n/", log)
+    assert "Running stage 'teacher'" not in log
+
+
+def test_chain__every_epoch_is_in_the_history_once(ran: Path) -> None:
+    for run in ("teacher", "micro-n/control", "micro-n/distilled"):
+        rows = (ran / f"results/detect/{run}/history.csv").read_text().splitlines()[1:]
+        assert [row.split(",")[0] for row in rows] == ["1", "2", "3", "4"]
+
+
+def test_chain__leaves_no_state_and_no_pickle(ran: Path) -> None:
+    assert not [path for path in (ran / ".state").rglob("*.pt") if "weights" not in path.parts]
+    assert not [path for path in (ran / "artifacts").rglob("*") if path.suffix in {".pt", ".pth", ".pkl", ".bin"}]
+
+
+def test_chain__metrics_have_teacher_control_student_and_onnx(ran: Path) -> None:
+    shown = subprocess.check_output(["dvc", "metrics", "show", "--json"], cwd=ran, env=ENVIRONMENT, text=True)
+    metrics = json.loads(shown)[""]["data"]["reports/metrics.json"]["data"]["detect"]
+    assert {"map50_95", "map50", "p50_ms", "p99_ms", "size_mb", "params_m"} <= set(metrics["teacher"]["torch"])
+    assert "map50_95" in metrics["micro-n"]["control"]["torch"]
+    assert "p50_ms" in metrics["micro-n"]["distilled"]["onnxruntime-fp32"]
+
+
+def test_chain__the_second_run_runs_the_probe_alone(ran: Path) -> None:
+    assert repro(ran) == ["probe"]
+
+
+def test_chain__another_distillation_reruns_neither_teacher_nor_prompt_nor_control(ran: Path) -> None:
+    set_params(ran, {"distill.weight": 0.7})
+    stages = {stage.split("@")[0] for stage in repro(ran)}
+    assert {"distill", "evaluate", "export", "report"} <= stages
+    assert not stages & {"prepare", "teacher", "prompt", "control", "evaluate_teacher"}
+
+
+def test_chain__going_back_restores_the_old_student_without_training(ran: Path) -> None:
+    changed = load_info(ran / "artifacts/micro-n/distilled").digest
+    set_params(ran, {"distill.weight": YAML().load(ROOT / "params.yaml")["distill"]["weight"]})
+    stages = {stage.split("@")[0] for stage in repro(ran)}
+    assert "distill" not in stages
+    assert load_info(ran / "artifacts/micro-n/distilled").digest != changed
+
+
+def test_chain__a_checkpoint_becomes_a_file_that_stock_ultralytics_runs(ran: Path, tmp_path: Path) -> None:
+    export_ultralytics(ran / "artifacts/micro-n/distilled", tmp_path / "student.pt")
+    image = next((ran / "dataset/images").iterdir())
+    code = "import sys; from ultralytics import YOLO; print(len(YOLO(sys.argv[1]).predict(sys.argv[2], verbose=False)))"
+    command = [sys.executable, "-c", code, tmp_path / "student.pt", image]
+    assert subprocess.check_output(command, cwd=tmp_path, text=True).splitlines()[-1] == "1"
+
+
+def test_chain__a_wrong_param_is_one_clear_error_and_loses_nothing(ran: Path) -> None:
+    before = (ran / "reports/metrics.json").read_bytes()
+    set_params(ran, {"distill.wieght": 1.0})
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.distill", "micro-n"],
+        cwd=ran,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.search(r"ERROR distill: params.yaml:\d+: distill.wieght: unknown key", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert (ran / "reports/metrics.json").read_bytes() == before
+    assert (ran / "artifacts/micro-n/distilled/model.safetensors").exists()

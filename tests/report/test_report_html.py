@@ -1,0 +1,129 @@
+"""The page names every model, says what is missing, and fetches nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.data.prepared import open_dataset
+from pipeline.records import Accuracy, DeviceInfo, Latency, read_record, write_record
+from pipeline.report.history import History, read_history
+from pipeline.report.html import TIMES, params_yaml, render_html
+from pipeline.report.metrics import read_results
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class _Page(HTMLParser):
+    """Collect text and attributes, and check that tags nest."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.text, self.sources, self.targets, self.ids = "", list[str](), list[str](), set[str]()
+        self._open = list[str]()
+        self.feed(source)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.sources += [values["src"]] if "src" in values else []
+        self.targets += [values["href"]] if "href" in values else []
+        self.ids |= {values["id"]} if "id" in values else set()
+        assert tag not in {"script", "link"}
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += f"{data} "
+
+
+def _render(run: Any, history: History | None = None) -> str:
+    results, dataset = read_results(run.results, "detect", list(run.params.students)), open_dataset(run.dataset)
+    return render_html(results, dataset, run.params, pictures=[], history=history or History(), commit=None)
+
+
+def test_html__fetches_nothing(built: Any) -> None:
+    source = (built.out / "report.html").read_text()
+    page = _Page(source)
+    assert not re.search(r"https?://|@import|url\(", source)
+    assert len(page.sources) == 5
+    assert all(uri.startswith("data:image/png;base64,") for uri in page.sources)
+    assert all(target.startswith("#") and target[1:] in page.ids for target in page.targets)
+
+
+def test_html__names_every_model_runtime_and_reason(built: Any) -> None:
+    text = " ".join(_Page((built.out / "report.html").read_text()).text.split())
+    for name in ("teacher", "nano control", "nano distilled", "pico control", "pico distilled", "onnxruntime-fp32"):
+        assert name in text
+    assert "no NVIDIA device on this machine" in text  # why TensorRT was skipped
+    assert "Imaginary CPU 3.0 GHz" in text
+    assert "CC0-1.0" in text
+    assert "within about ±0.02 AP it is noise" in text
+    assert f"9.26{TIMES}" in text  # 21.3 ms of the teacher over 2.30 ms
+    assert "+0.053" in text
+    assert "passed (≤ 0.002)" in text
+    assert "overlap_weight: 1.0" in text
+    assert "Outside a git checkout" in text
+
+
+def test_html__says_that_the_control_was_switched_off(make_run: Callable[..., Any]) -> None:
+    text = " ".join(_Page(_render(make_run(control=False))).text.split())
+    assert "nano: the control was switched off (control.enabled is false in params.yaml)" in text
+    assert "control switched off: gain unknown" in text
+
+
+@pytest.mark.parametrize(
+    ("rise", "words"), [(0.0, "worse than the control, beyond"), (0.16, "within the noise"), (0.2, "beyond")]
+)
+def test_html__verdict_on_the_gain(make_run: Callable[..., Any], rise: float, words: str) -> None:
+    run = make_run()
+    path = run.results / "detect/nano/distilled/accuracy-torch.json"
+    control = run.results / "detect/nano/control/accuracy-torch.json"
+    level = read_record(control, Accuracy).map50_95
+    write_record(path, read_record(path, Accuracy).model_copy(update={"map50_95": level - 0.16 + rise}))
+    assert words in _render(run)
+
+
+def test_html__no_speed_up_over_another_device(make_run: Callable[..., Any]) -> None:
+    run = make_run()
+    path = run.results / "detect/nano/distilled/latency.json"
+    latency = read_record(path, Latency)
+    other = latency.device.model_copy(update={"fingerprint": "gpu-x", "gpu": "Imaginary GPU"})
+    write_record(path, latency.model_copy(update={"device": DeviceInfo(**other.model_dump())}))
+    text = " ".join(_Page(_render(run)).text.split())
+    assert f"9.26{TIMES}" not in text
+    assert "not comparable with the teacher" in text
+    assert "Latencies come from 2 devices" in text
+
+
+def test_html__earlier_commits_and_what_of_them_compares(
+    make_run: Callable[..., Any], commit: Callable[[str], str]
+) -> None:
+    make_run(fingerprint="cpu-b", ap=0.55).write_numbers()
+    before = commit("Measured elsewhere")
+    run = make_run()
+    text = " ".join(_Page(_render(run, read_history(run.out, 5, *run.write_numbers()))).text.split())
+    row = text[text.index(before) :]
+    assert "Measured elsewhere nano 0.550 0.390 0.443 +0.053" in row
+    assert "accuracy (other device)" in row
+
+
+def test_html__escapes_what_a_dataset_brings(make_run: Callable[..., Any]) -> None:
+    run = make_run()
+    path = run.dataset / "dataset.json"
+    path.write_text(path.read_text().replace('"star"', '"<script>alert(1)</script>"'))
+    source = _render(run)
+    assert "<script>" not in source
+    assert "&lt;script&gt;" in source
+
+
+def test_params_yaml__is_what_was_given(built: Any) -> None:
+    assert YAML(typ="safe").load(params_yaml(built.params)) == built.params.model_dump(mode="json")

@@ -1,0 +1,80 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from pipeline.errors import PipelineError
+from pipeline.preprocess import letterbox, load_image, undo
+
+SHAPES = [(480, 640), (37, 61), (64, 64), (1, 300), (375, 500), (427, 640), (101, 50)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [64, 320])
+def test_letterbox__equals_ultralytics_fixed_square(shape: tuple[int, int], size: int) -> None:
+    from ultralytics.data.augment import LetterBox
+
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    square, _ = letterbox(image, size)
+    expected = LetterBox((size, size), auto=False, scaleup=True)(image=image)
+    np.testing.assert_array_equal(square, expected.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
+    assert square.dtype == np.float32
+    assert square.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_undo__inverts_letterbox(shape: tuple[int, int]) -> None:
+    height, width = shape
+    rng = np.random.default_rng(1)
+    corners = np.sort(rng.uniform(0, 1, (50, 2, 2)), axis=1) * [width, height]
+    boxes = corners.reshape(50, 4).astype(np.float32)
+    _, transform = letterbox(np.zeros((*shape, 3), dtype=np.uint8), 320)
+    pad = np.array([transform.pad_left, transform.pad_top] * 2, dtype=np.float32)
+    np.testing.assert_allclose(undo(boxes * np.float32(transform.scale) + pad, transform), boxes, atol=1e-3)
+
+
+def test_undo__clips_to_the_original_image() -> None:
+    _, transform = letterbox(np.zeros((100, 200, 3), dtype=np.uint8), 64)
+    outside = np.array([[-50, -50, 500, 500]], dtype=np.float32)
+    np.testing.assert_array_equal(undo(outside, transform), [[0, 0, 200, 100]])
+
+
+def test_undo__takes_no_boxes() -> None:
+    _, transform = letterbox(np.zeros((10, 20, 3), dtype=np.uint8), 64)
+    assert undo(np.zeros((0, 4), dtype=np.float32), transform).shape == (0, 4)
+
+
+def test_load_image__is_rgb(tmp_path: Path) -> None:
+    red = np.zeros((4, 6, 3), dtype=np.uint8)
+    red[..., 0] = 255
+    PillowImage.fromarray(red).save(tmp_path / "red.png")
+    np.testing.assert_array_equal(load_image(tmp_path / "red.png"), red)
+
+
+def test_load_image__turns_upright(tmp_path: Path) -> None:
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    PillowImage.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert load_image(tmp_path / "turned.jpg").shape == (40, 20, 3)
+
+
+def test_load_image__grey_has_three_channels(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((5, 7), 9, dtype=np.uint8))
+    assert load_image(tmp_path / "grey.png").shape == (5, 7, 3)
+
+
+def test_load_image__says_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(PipelineError, match=r"text\.jpg: not an image"):
+        load_image(tmp_path / "text.jpg")
+    with pytest.raises(PipelineError, match=r"absent\.jpg: no such file"):
+        load_image(tmp_path / "absent.jpg")
+
+
+def test_preprocess__needs_no_torch() -> None:
+    code = "import sys, pipeline.preprocess; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)

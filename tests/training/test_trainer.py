@@ -1,0 +1,178 @@
+"""Exact resume, equal data with and without a teacher, and plain students."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.data.prepared import PreparedDataset
+from pipeline.errors import PipelineError
+from pipeline.params import Machine, Params, Prompt, Teacher
+from pipeline.training.checkpoint import load_checkpoint, load_info
+from pipeline.training.distillation import DistillationTrainer, TeacherJob
+from pipeline.training.prompts import PromptJob, train_prompts
+from pipeline.training.run import train
+from pipeline.training.trainer import Job, Trainer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def job(mini_dataset: PreparedDataset, mini_recipe: Teacher, cpu: Machine, tmp_path_factory: Any) -> Job:
+    return Job("micro-n.yaml", mini_recipe, cpu, mini_dataset, tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module")
+def teacher_job(job: Job, params: Params, tmp_path_factory: Any) -> TeacherJob:
+    """Train a teacher for three epochs, and prompts for four iterations."""
+    folder = tmp_path_factory.mktemp("teacher")
+    teacher, prompts = folder / "teacher", folder / "prompts"
+    run(replace(job, model="micro-s.yaml", state_dir=folder / "state"), teacher)
+    recipe = params.prompt.model_copy(update={"iterations": 4, "batch_size": 8, "levels": 2})
+    train_prompts(prompt_job(recipe, job, teacher, folder / "state"), prompts, folder / "history.csv")
+    return TeacherJob(teacher, prompts, params.distill)
+
+
+def prompt_job(recipe: Prompt, job: Job, teacher: Path, state: Path) -> PromptJob:
+    state.mkdir(exist_ok=True)
+    return PromptJob(recipe, job.training, job.machine, job.dataset, teacher, state)
+
+
+def run(job: Job, out: Path, trainer: type[Trainer] = Trainer, **attributes: Any) -> Path:
+    job.state_dir.mkdir(exist_ok=True)
+    train(job, out, out / "history.csv", name="x", role="control", made_by="test", trainer=trainer, **attributes)
+    return out
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+class Killed(Exception):  # noqa: N818
+    """Stands for SIGKILL."""
+
+
+def killed_after(epochs: int, trainer: type[Trainer]) -> type[Trainer]:
+    """Make a trainer that dies in the middle of the epoch after `epochs` whole ones."""
+
+    class Mortal(trainer):  # type: ignore[valid-type,misc]
+        def optimizer_step(self) -> None:
+            super().optimizer_step()
+            if self.epoch == epochs and self.optimizer.state:
+                raise Killed
+
+    return Mortal
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_trainer__a_killed_and_resumed_run_ends_with_the_same_bytes(job: Job, tmp_path: Path, epochs: int) -> None:
+    whole = run(replace(job, state_dir=tmp_path / "a"), tmp_path / "whole")
+    resumed = replace(job, state_dir=tmp_path / "b")
+    with pytest.raises(Killed):
+        run(resumed, tmp_path / "resumed", killed_after(epochs, Trainer))
+    assert bytes_of(whole) == bytes_of(run(resumed, tmp_path / "resumed"))
+
+
+def test_distillation__a_killed_and_resumed_run_ends_with_the_same_bytes(
+    job: Job, teacher_job: TeacherJob, tmp_path: Path
+) -> None:
+    whole = run(
+        replace(job, state_dir=tmp_path / "a"), tmp_path / "whole", DistillationTrainer, teacher_job=teacher_job
+    )
+    resumed = replace(job, state_dir=tmp_path / "b")
+    with pytest.raises(Killed):
+        run(resumed, tmp_path / "resumed", killed_after(1, DistillationTrainer), teacher_job=teacher_job)
+    assert bytes_of(whole) == bytes_of(run(resumed, tmp_path / "resumed", DistillationTrainer, teacher_job=teacher_job))
+
+
+def test_distillation__weight_zero_is_the_control(job: Job, teacher_job: TeacherJob, tmp_path: Path) -> None:
+    off = replace(teacher_job, distill=teacher_job.distill.model_copy(update={"weight": 0.0}))
+    control = run(replace(job, state_dir=tmp_path / "a"), tmp_path / "control")
+    distilled = run(
+        replace(job, state_dir=tmp_path / "b"), tmp_path / "distilled", DistillationTrainer, teacher_job=off
+    )
+    assert (control / "model.safetensors").read_bytes() == (distilled / "model.safetensors").read_bytes()
+
+
+def test_distillation__leaves_a_plain_student_and_an_untouched_teacher(
+    job: Job, teacher_job: TeacherJob, tmp_path: Path
+) -> None:
+    before = bytes_of(teacher_job.teacher_dir)
+    out = run(replace(job, state_dir=tmp_path / "a"), tmp_path / "out", DistillationTrainer, teacher_job=teacher_job)
+    model, info = load_checkpoint(out)
+    assert info.params_m < 0.2
+    assert not model.model[-1]._forward_pre_hooks
+    assert bytes_of(teacher_job.teacher_dir) == before
+    header = (out / "history.csv").read_text().splitlines()[0].split(",")
+    assert {"train/high", "train/low", "train/distill_share", "val/map50_95"} <= set(header)
+
+
+def test_prompts__a_resumed_run_ends_with_the_same_bytes(
+    job: Job, teacher_job: TeacherJob, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.training.prompts.SAVE_EVERY", 1)
+    recipe = params.prompt.model_copy(update={"iterations": 5, "batch_size": 8, "levels": 2})
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    train_prompts(prompt_job(recipe, job, teacher_job.teacher_dir, tmp_path / "a"), whole, whole / "history.csv")
+
+    from pipeline.training import prompts
+
+    save = prompts.save_state
+
+    def save_and_die(path: Path, state: dict[str, Any]) -> None:
+        save(path, state)
+        if len(state["history"]) == 2:
+            raise Killed
+
+    monkeypatch.setattr(prompts, "save_state", save_and_die)
+    interrupted = prompt_job(recipe, job, teacher_job.teacher_dir, tmp_path / "b")
+    with pytest.raises(Killed):
+        train_prompts(interrupted, resumed, resumed / "history.csv")
+    monkeypatch.setattr(prompts, "save_state", save)
+    train_prompts(interrupted, resumed, resumed / "history.csv")
+    assert bytes_of(whole) == bytes_of(resumed)
+
+
+def test_trainer__a_loss_that_is_not_finite_stops_with_the_epoch_and_keeps_the_state(job: Job, tmp_path: Path) -> None:
+    class Diverging(Trainer):
+        def optimizer_step(self) -> None:
+            super().optimizer_step()
+            if self.epoch == 1:
+                next(self.model.parameters()).data.fill_(torch.nan)
+
+    state = tmp_path / "state"
+    with pytest.raises(PipelineError, match=r"not finite in epoch 2 .*kept in"):
+        run(replace(job, state_dir=state), tmp_path / "out", Diverging)
+    assert (state / "last.pt").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_trainer__writes_nothing_into_the_dataset(job: Job, tmp_path: Path) -> None:
+    before = sorted(job.dataset.root.rglob("*"))
+    run(replace(job, state_dir=tmp_path / "a"), tmp_path / "out")
+    assert sorted(job.dataset.root.rglob("*")) == before
+
+
+def test_trainer__an_untrained_class_list_is_in_the_checkpoint(job: Job, tmp_path: Path) -> None:
+    info = load_info(run(replace(job, state_dir=tmp_path / "a"), tmp_path / "out"))
+    assert info.classes == job.dataset.info.classes
+    assert info.strides == [8, 16, 32]
+    assert 1 <= info.best_epoch <= job.training.epochs
+
+
+def test_trainer__survives_a_process_that_knows_nothing_of_it(job: Job, tmp_path: Path) -> None:
+    """Ultralytics' DDP sends the trainer's class to workers through cloudpickle: its job must travel with it."""
+    import subprocess
+    import sys
+
+    import cloudpickle
+
+    bound = type("Trainer", (Trainer,), {"job": replace(job, state_dir=tmp_path), "__module__": "__main__"})
+    (tmp_path / "trainer.pkl").write_bytes(cloudpickle.dumps(bound))
+    code = "import sys, pickle; t = pickle.load(open(sys.argv[1], 'rb'))(); print(t.data['nc'], t.epochs)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "trainer.pkl"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == [f"{len(job.dataset.info.classes)} 3"], done.stderr
