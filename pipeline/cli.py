@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, ParamSpec
 
 import typer
@@ -47,9 +48,10 @@ def show(
 @command
 def check_data() -> None:
     """Read the dataset that params.yaml names and list its defects; write nothing."""
-    from pipeline.data.check import check_dataset
+    from pipeline.data.prepare import prepare_dataset
 
-    check_dataset(load_params().prepare)
+    with TemporaryDirectory() as folder:
+        prepare_dataset(load_params().prepare, Path(folder) / "dataset")
 
 
 @command

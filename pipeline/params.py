@@ -15,7 +15,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # a folder, a DVC stage, a metrics key
 
 
 class Section(BaseModel):
@@ -195,6 +195,13 @@ class Params(Section):
     engine: Engine
     benchmark: Benchmark
     report: Report
+
+    @field_validator("students")
+    @classmethod
+    def _not_the_teacher(cls, students: dict[str, str]) -> dict[str, str]:
+        if "teacher" in students:
+            raise ValueError("no student can be named teacher: results/ and the metrics have that name already")
+        return students
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

@@ -9,16 +9,18 @@ from pipeline.stage import Stage, run_stage
 
 
 def work(stage: Stage) -> None:
-    """Write results/detect/latency.json."""
+    """Write results/latency/detect/<model>.json."""
     params = stage.params
-    latency = measure(
+    records = measure(
         contenders(Path("artifacts"), list(params.students), params.benchmark.threads),
         open_dataset(Path("dataset")).images("test"),
         params.benchmark,
         device=read_record(Path("results/device.json"), DeviceInfo),
         evaluate=params.evaluate,
     )
-    write_record(Path("results/detect/latency.json"), latency)
+    with stage.publish(Path("results/latency")) as out:
+        for record in records:
+            write_record(out / "detect" / f"{record.model.name}.json", record)
 
 
 if __name__ == "__main__":

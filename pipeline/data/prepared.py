@@ -83,5 +83,7 @@ def open_dataset(root: Path) -> PreparedDataset:
     except FileNotFoundError:
         raise PipelineError(f"{root} is not a prepared dataset (no dataset.json): run `dvc repro prepare`") from None
     except ValidationError as error:
-        raise PipelineError(f"{root / 'dataset.json'} is not of this version: run `dvc repro prepare`\n{error}") from None
+        raise PipelineError(
+            f"{root / 'dataset.json'} is not of this version: run `dvc repro prepare`\n{error}"
+        ) from None
     return PreparedDataset(root, info)

@@ -1,4 +1,4 @@
-"""Batch-1 latency of several runtimes, measured alternately in one process on the same real images.
+"""Batch-1 latency of several models and runtimes, measured alternately in one process on the same real images.
 
     decode        not timed: images are decoded into memory first
     preprocess    letterbox, (H, W, 3) uint8 to (1, 3, S, S) float32
@@ -6,13 +6,14 @@
     postprocess   threshold, NMS where the head needs it, boxes back in the original image's pixels
     total         clock from the first to the last of these
 
-The runtimes take turns in short blocks, so that a machine that slows down slows all of them. The first runs of a block
+They take turns in short blocks, so that a machine that slows down slows all of them. The first runs of a block
 are not counted: the thread pool of the runtime before still spins for a moment. Torch is eager, fused, fp32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter_ns
@@ -24,12 +25,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from pipeline.backends import Backend
+from pipeline.backends import Backend, load
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detect import detections
 from pipeline.params import Benchmark, Evaluate
 from pipeline.preprocess import Image, letterbox, load_image, undo
 from pipeline.records import DeviceInfo, Latency, ModelInfo, RuntimeLatency, Timing
+from pipeline.training.checkpoint import load_info
 
 IMAGES: Final = 32  # decoded into memory and cycled through
 BLOCK_S: Final = 0.25  # how long a runtime's turn lasts
@@ -40,29 +42,50 @@ PHASES: Final = ("preprocess", "infer", "postprocess", "total")
 Run = tuple[int, int, int, int]  # nanoseconds, in the order of PHASES
 
 
+@dataclass(frozen=True)
+class Contender:
+    """One model, loaded in each runtime that is to be timed."""
+
+    info: ModelInfo
+    backends: Sequence[Backend]
+
+
+def contenders(artifacts: Path, students: Sequence[str], threads: int) -> list[Contender]:
+    """Load the teacher in torch, and every distilled student in torch and in ONNX Runtime, with equal threads."""
+    teacher = artifacts / "teacher"
+    loaded = [Contender(load_info(teacher).model_info(), [load(teacher, threads=threads)])]
+    for student in students:
+        distilled, exported = artifacts / student / "distilled", artifacts / student / "export/fp32.onnx"
+        runtimes = [load(path, threads=threads) for path in (distilled, exported)]
+        loaded.append(Contender(load_info(distilled).model_info(), runtimes))
+    return loaded
+
+
 def measure(
-    backends: Sequence[Backend],
+    models: Sequence[Contender],
     image_paths: Sequence[Path],
     params: Benchmark,
     *,
     device: DeviceInfo,
-    model: ModelInfo,
     evaluate: Evaluate,
-) -> Latency:
-    """Time one model in several runtimes, and print a table.
+) -> list[Latency]:
+    """Time every model in each of its runtimes, and print a table per model.
 
     Args:
-        backends: The model, loaded in each runtime with equal threads.
+        models: The models and their backends, all with equal threads.
         image_paths: Real images; the first 32 are used.
         params: Warm-up, and how long and how often each runtime runs at least.
-        device: What it runs on, for the record.
-        model: Which model, for the record.
+        device: What they run on, for the records.
         evaluate: NMS's IoU and the most detections; the score threshold is 0.25.
+
+    Returns:
+        One record per model.
 
     Raises:
         PipelineError: if the backends' thread counts differ, or there is nothing to measure.
 
     """
+    backends = [backend for model in models for backend in model.backends]
     threads = {backend.threads for backend in backends}
     if len(threads) != 1 or not image_paths:
         raise PipelineError(
@@ -72,17 +95,21 @@ def measure(
     images = cycle([load_image(path) for path in image_paths[:IMAGES]])
     for backend in backends:
         _warm_up(backend, images, params.warmup_s, evaluate)
-    runs = _alternate(backends, images, params, evaluate)
-    latency = Latency(
-        model=model,
-        device=device,
-        threads=threads.pop(),
-        batch_size=1,
-        score_threshold=SCORE_THRESHOLD,
-        runtimes=[_summary(backend, of) for backend, of in zip(backends, runs, strict=True)],
-    )
-    Console().print(latency_table(latency))
-    return latency
+    runs = iter(_alternate(backends, images, params, evaluate))
+    records = [
+        Latency(
+            model=model.info,
+            device=device,
+            threads=backends[0].threads,
+            batch_size=1,
+            score_threshold=SCORE_THRESHOLD,
+            runtimes=[_summary(backend, next(runs)) for backend in model.backends],
+        )
+        for model in models
+    ]
+    for record in records:
+        Console().print(latency_table(record))
+    return records
 
 
 def latency_table(latency: Latency) -> Table:

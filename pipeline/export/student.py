@@ -41,6 +41,7 @@ def export_student(
         load(checkpoint),
         exported,
         dataset,
+        "test",
         accuracy=(trained, accuracy),
         export=export,
         evaluate=evaluation,

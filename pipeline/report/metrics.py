@@ -83,17 +83,17 @@ class TaskResults:
 
 
 def read_results(results: Path, task: str, students: list[str]) -> TaskResults:
-    """Read the records under `results/<task>/`.
+    """Read the records under `results/<task>/` and `results/latency/<task>/`.
 
     Raises:
         PipelineError: if a record is missing or malformed, or if accuracies come from different test sets.
 
     """
-    root = results / task
+    root, latencies = results / task, results / "latency" / task
     found = TaskResults(
         task,
-        _read_model(root / "teacher", "teacher", "teacher"),
-        tuple(_read_student(root / name) for name in students),
+        _read_model(root / "teacher", latencies / "teacher.json", "teacher", "teacher"),
+        tuple(_read_student(root / name, latencies) for name in students),
     )
     _refuse_mixed_datasets(found, root)
     return found
@@ -168,23 +168,24 @@ def _runtime_metrics(model: Model, runtime: str) -> dict[str, float]:
     return numbers
 
 
-def _read_student(folder: Path) -> Student:
+def _read_student(folder: Path, latencies: Path) -> Student:
     control, skipped = None, _skip_reason(folder / "control" / "accuracy-torch.json")
     if skipped is None:
-        control = _read_model(folder / "control", folder.name, "control")
-    return Student(folder.name, control, skipped, _read_model(folder / "distilled", folder.name, "distilled"))
+        control = _read_model(folder / "control", None, folder.name, "control")
+    distilled = _read_model(folder / "distilled", latencies / f"{folder.name}.json", folder.name, "distilled")
+    return Student(folder.name, control, skipped, distilled)
 
 
-def _read_model(folder: Path, name: str, role: Role) -> Model:
+def _read_model(folder: Path, latency: Path | None, name: str, role: Role) -> Model:
     torch = folder / "accuracy-torch.json"
     files = [torch, *(path for path in sorted(folder.glob("accuracy-*.json")) if path != torch)]
     accuracy = {record.runtime: record for record in (read_record(path, Accuracy) for path in files)}
-    latency, engine = folder / "latency.json", folder / "engine.json"
+    engine = folder / "engine.json"
     return Model(
         name=name,
         role=role,
         accuracy=accuracy,
-        latency=read_record(latency, Latency) if latency.exists() else None,
+        latency=read_record(latency, Latency) if latency is not None and latency.exists() else None,
         parity=tuple(read_record(path, Parity) for path in sorted(folder.glob("parity-*.json"))),
         engine=read_record(engine, EngineRecord) if engine.exists() else None,
     )

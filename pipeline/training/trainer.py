@@ -95,7 +95,7 @@ class Trainer(DetectionTrainer):
     def setup_model(self) -> None:
         """Build the model from its name; every rank starts from the same weights."""
         if not isinstance(self.model, nn.Module):
-            self.model = build(self.job.model, self.job.dataset.info.classes, self.job.training.seed)
+            self.model: nn.Module = build(self.job.model, self.job.dataset.info.classes, self.job.training.seed)
 
     def _setup_train(self) -> None:
         super()._setup_train()

@@ -14,6 +14,7 @@ from pipeline.params import Evaluate
 from pipeline.preprocess import letterbox, load_image
 from pipeline.records import ModelInfo
 
+ROOT = Path(__file__).parents[2]
 CLASSES = ["circle", "square", "star"]
 SIZE = 64
 SHAPES = [(48, 64), (90, 60), (200, 320), (64, 64), (33, 121)]
@@ -95,4 +96,4 @@ def model_info() -> ModelInfo:
 
 @pytest.fixture(scope="session")
 def shared_folder() -> Path:
-    return Path(__file__).parents[3] / "shared"
+    return ROOT.parent / "shared"

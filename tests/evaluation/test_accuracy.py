@@ -17,9 +17,7 @@ Run = Callable[[Array], list[Array]]
 def test_evaluate__one_for_a_network_that_knows_the_labels(
     known_dataset: PreparedDataset, make_backend: Make, oracle: Run, evaluate_params: Evaluate, model_info: ModelInfo
 ) -> None:
-    accuracy = evaluate(
-        make_backend(oracle), known_dataset, "test", evaluate_params, model=model_info, size_mb=1.5
-    )
+    accuracy = evaluate(make_backend(oracle), known_dataset, "test", evaluate_params, model=model_info, size_mb=1.5)
     assert (accuracy.map50_95, accuracy.map50) == (1.0, 1.0)
     assert (accuracy.images, accuracy.dataset, accuracy.runtime) == (5, "split-digest", "torch")
     assert accuracy.per_class == {"circle": 1.0, "square": 1.0, "star": 1.0}

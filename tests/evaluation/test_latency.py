@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from pipeline.data.prepared import PreparedDataset
 from pipeline.device import probe
 from pipeline.errors import PipelineError
 from pipeline.evaluation import latency as module
-from pipeline.evaluation.latency import measure
+from pipeline.evaluation.latency import Contender, measure
 from pipeline.params import Benchmark, Evaluate
 from pipeline.records import Latency, ModelInfo, RuntimeLatency
 
@@ -29,7 +30,10 @@ def timed(
 
     def run(*backends: Backend, params: Benchmark = PARAMS) -> Latency:
         images = known_dataset.images("test")
-        return measure(backends, images, params, device=probe(), model=model_info, evaluate=evaluate_params)
+        (latency,) = measure(
+            [Contender(model_info, backends)], images, params, device=probe(), evaluate=evaluate_params
+        )
+        return latency
 
     return run
 
@@ -78,7 +82,7 @@ def test_measure__runtimes_take_turns(timed: Callable[..., Latency], make_backen
         make_backend(sleepy(oracle, 0.002, calls), "b"),
         params=PARAMS.model_copy(update={"warmup_s": 0.0}),
     )
-    turns = sum(first != second for first, second in zip(calls, calls[1:], strict=False))
+    turns = sum(first != second for first, second in pairwise(calls))
     assert turns >= 5
 
 

@@ -7,6 +7,7 @@ import pytest
 from pipeline.backends import Array, Backend
 from pipeline.data.prepared import PreparedDataset
 from pipeline.errors import PipelineError
+from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.parity import check_gate, compare, match
 from pipeline.params import Evaluate, Export
 from pipeline.records import ModelInfo, Parity
@@ -24,14 +25,20 @@ def against_oracle(
     known_dataset: PreparedDataset, make_backend: Make, oracle: Run, evaluate_params: Evaluate, model_info: ModelInfo
 ) -> Compare:
     def against(exported: Run, reference: Run | None = None, **changes: object) -> Parity:
-        return compare(
+        pair = (
             make_backend(reference or oracle, end2end=changes.get("end2end", True)),
             make_backend(exported, "onnxruntime-fp32", **changes),
+        )
+        first, second = (
+            evaluate(backend, known_dataset, "test", evaluate_params, model=model_info, size_mb=1.0) for backend in pair
+        )
+        return compare(
+            *pair,
             known_dataset,
             "test",
+            accuracy=(first, second),
             export=Export(opset=17, dynamic_batch=True, max_ap_drop=0.002, parity_images=5),
             evaluate=evaluate_params,
-            model=model_info,
         )
 
     return against

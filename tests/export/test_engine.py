@@ -7,20 +7,12 @@ from pipeline.device import probe
 from pipeline.errors import PipelineError
 from pipeline.export import engine
 from pipeline.export.engine import build_engines
-from pipeline.export.onnx import export_onnx
-from pipeline.params import Engine, Export
+from pipeline.params import Engine
 from pipeline.training.checkpoint import load_info
 
 
-@pytest.fixture(scope="module")
-def exported(checkpoints: dict[str, Path], export_params: Export, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("engine") / "fp32.onnx"
-    export_onnx(checkpoints["micro-n"], out, export_params)
-    return out
-
-
 def test_build_engines__says_built_or_why_not(exported: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    model = load_info(checkpoints["micro-n"]).model_info()
+    model = load_info(checkpoints["raw"]).model_info()
     asked = Engine(backends=["tensorrt", "onnxruntime", "openvino"])
     record = build_engines(exported, asked, probe(), tmp_path / "engines", model)
     assert [build.backend for build in record.builds] == ["tensorrt", "onnxruntime", "openvino"]
@@ -40,7 +32,7 @@ def test_build_engines__says_built_or_why_not(exported: Path, checkpoints: dict[
 def test_build_engines__names_a_missing_package(
     exported: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load_info(checkpoints["micro-n"]).model_info()
+    model = load_info(checkpoints["raw"]).model_info()
     monkeypatch.setattr(engine, "find_spec", lambda _: None)
     record = build_engines(exported, Engine(backends=["tensorrt"]), probe(), tmp_path, model)
     assert "tensorrt is not installed here" in (record.builds[0].reason or "")
@@ -52,6 +44,6 @@ def test_build_engines__a_file_that_gives_nan_is_not_built(
     metadata = Metadata("detect", ["a"], 64, [8], True, "fp32")
     broken = Backend("onnxruntime-fp32", "cpu", 1, True, metadata, lambda images: [images[:, 0] + float("nan")])
     monkeypatch.setattr(engine, "load", lambda _: broken)
-    model = load_info(checkpoints["micro-n"]).model_info()
+    model = load_info(checkpoints["raw"]).model_info()
     with pytest.raises(PipelineError, match="NaN or infinity"):
         build_engines(exported, Engine(backends=["onnxruntime"]), probe(), tmp_path, model)

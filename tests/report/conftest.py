@@ -203,7 +203,7 @@ def _write_model(root: Path, name: str, role: Role, *, ap: float, p50_ms: float 
     if p50_ms is not None:
         timings = [_runtime_latency(runtime, p50_ms * (0.45 if runtime != "torch" else 1)) for runtime in runtimes]
         latency = Latency(model=info, device=_device(fingerprint), threads=2, batch_size=1, runtimes=timings)
-        write_record(folder / "latency.json", latency)
+        write_record(root / "results/latency/detect" / f"{name}.json", latency)
 
 
 def _accuracy(info: ModelInfo, runtime: str, size_mb: float, ap: float) -> Accuracy:

@@ -94,7 +94,7 @@ def test_html__verdict_on_the_gain(make_run: Callable[..., Any], rise: float, wo
 
 def test_html__no_speed_up_over_another_device(make_run: Callable[..., Any]) -> None:
     run = make_run()
-    path = run.results / "detect/nano/distilled/latency.json"
+    path = run.results / "latency/detect/nano.json"
     latency = read_record(path, Latency)
     other = latency.device.model_copy(update={"fingerprint": "gpu-x", "gpu": "Imaginary GPU"})
     write_record(path, latency.model_copy(update={"device": DeviceInfo(**other.model_dump())}))

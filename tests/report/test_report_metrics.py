@@ -44,7 +44,7 @@ def test_metrics__no_gain_where_the_control_was_switched_off(make_run: Callable[
 
 def test_metrics__accuracy_alone_where_nothing_was_timed(make_run: Callable[..., Any]) -> None:
     run = make_run()
-    (run.results / "detect/teacher/latency.json").unlink()
+    (run.results / "latency/detect/teacher.json").unlink()
     results = read_results(run.results, "detect", ["nano"])
     assert "p50_ms" not in build_metrics(results)["detect"]["teacher"]["torch"]
     assert set(build_summary(results)["detect"]["device"]) == {"nano"}

@@ -1,0 +1,72 @@
+"""The whole way from trained weights to the gate, on real images."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from models.weights import load_weights
+from pipeline.backends import load
+from pipeline.data.prepared import SPLITS, DatasetInfo, PreparedDataset, SplitInfo, open_dataset
+from pipeline.evaluation.parity import check_gate, compare
+from pipeline.export.onnx import export_onnx
+from pipeline.params import Evaluate, Export
+from pipeline.training.checkpoint import load_info, save_checkpoint
+
+SIZE = 320
+IMAGES = 6
+
+
+@pytest.fixture(scope="module")
+def coco(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    """Lay out a few val2017 images as a prepared dataset."""
+    source, root = shared_folder / "data/coco128", tmp_path_factory.mktemp("coco")
+    names = YAML(typ="safe").load((source / "data.yaml").read_text())["names"]
+    (root / "images").symlink_to(source / "images/val2017")
+    (root / "labels").symlink_to(source / "labels/val2017")
+    (root / "splits").mkdir()
+    images = sorted(path.name for path in (root / "images").glob("*.jpg"))[:IMAGES]
+    for split in SPLITS:
+        (root / f"splits/{split}.txt").write_text("".join(f"images/{name}\n" for name in images))
+    counts = SplitInfo(images=IMAGES, boxes=1, digest="")
+    info = DatasetInfo(
+        source="coco128",
+        licence="COCO terms",
+        classes=[names[index] for index in range(80)],
+        image_size_px=SIZE,
+        splits=dict.fromkeys(SPLITS, counts),
+        digest="",
+    )
+    (root / "dataset.json").write_text(info.model_dump_json())
+    return open_dataset(root)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "end2end"), [("yolo26n", True), ("yolov8n", False)])
+def test_export__trained_weights_pass_the_gate(
+    coco: PreparedDataset, shared_folder: Path, tmp_path: Path, evaluate_params: Evaluate, name: str, end2end: bool
+) -> None:
+    weights = load_weights(shared_folder / f"weights/{name}-from-int8.pt")
+    folder, file = tmp_path / name, tmp_path / "fp32.onnx"
+    save_checkpoint(folder, weights, name=name, role="teacher", image_size_px=SIZE, best_epoch=1, made_by="test")
+    export = Export(opset=17, dynamic_batch=True, max_ap_drop=0.002, parity_images=IMAGES)
+    export_onnx(folder, file, export)
+    torch_backend, onnx_backend = load(folder, threads=1), load(file, threads=1)
+    assert onnx_backend.metadata.end2end == end2end
+    parity = compare(
+        torch_backend,
+        onnx_backend,
+        coco,
+        "test",
+        export=export,
+        evaluate=evaluate_params,
+        model=load_info(folder).model_info(),
+    )
+    check_gate(parity)
+    assert parity.map50_95_torch > 0.2
+    assert abs(parity.map50_95_drop) < 1e-3
+    assert parity.matched_boxes_share > 0.999
+    assert parity.max_box_error_px < 0.01
+    assert parity.max_score_error < 1e-4
+    assert all(output.relative_l2 < 1e-4 for output in parity.outputs)

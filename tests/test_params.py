@@ -1,0 +1,69 @@
+"""params.yaml: strict, and wrong in one readable line per key."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.params import load_params
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "params.yaml").read_text()
+
+
+def error_of(tmp_path: Path, old: str, new: str) -> str:
+    """Load params.yaml with one change and return the message."""
+    assert old in TEXT
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace(old, new, 1))
+    with pytest.raises(PipelineError) as error:
+        load_params(path)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  optimizer: AdamW", "  optimizer: Adamw", r"teacher\.optimizer: Input should be .*'AdamW'.*, got 'Adamw'"),
+        ("  batch_size: 16", "  batch_size: '16'", r"teacher\.batch_size: Input should be a valid integer, got '16'"),
+        ("  batch_size: 16", "  batch_size: 0", r"teacher\.batch_size: .* greater than or equal to 1, got 0"),
+        ("  levels: 3", "  levles: 3", r"prompt\.levles: unknown key"),
+        ("  mask: prompt", "  # mask", r"distill\.mask: Field required"),
+        ("fliplr: 0.5", "flip: 0.5", r"teacher\.augment: unknown augmentation flip; Ultralytics' are .*fliplr"),
+        ("device: auto", "device: gpu", r"machine\.device: should be auto, cpu, a GPU number .*, got 'gpu'"),
+        ("image_size_px: 128", "image_size_px: 100", r"prepare\.image_size_px: .*multiple of 32, got 100"),
+        ("  micro-n: micro-n.yaml", "  teacher: micro-n.yaml", r"students: no student can be named teacher"),
+        ("val_fraction: 0.15", "val_fraction: 0.9", r"prepare: .*leave images to train on"),
+    ],
+)
+def test_load_params__a_wrong_key_is_named_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    line = TEXT[: TEXT.index(old)].count("\n") + 1
+    found = error_of(tmp_path, old, new)
+    assert re.search(message, found), found
+    named = int(re.search(r"params\.yaml:(\d+):", found)[1])  # type: ignore[index]
+    section = re.match(r"\w+", message)[0]  # type: ignore[index]
+    assert named in {line, line_of(section)}
+
+
+def line_of(section: str) -> int:
+    """Find the line of a section, which stands for a key that is missing in it or a rule about several keys."""
+    return next(
+        number
+        for number, text in enumerate(TEXT.splitlines(), 1)
+        if text.startswith(section.split(":", maxsplit=1)[0] + ":")
+    )
+
+
+def test_load_params__is_frozen() -> None:
+    params = load_params(ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.teacher.epochs = 1  # type: ignore[misc]
+
+
+def test_load_params__missing_file_and_broken_yaml_are_clear(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="run from the repository's root"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [")
+    with pytest.raises(PipelineError, match="not valid YAML"):
+        load_params(tmp_path / "params.yaml")

@@ -1,0 +1,125 @@
+"""What stages share: the digest of their inputs, publishing, one run at a time, one clear error."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import stage as stage_module
+from pipeline.errors import PipelineError
+from pipeline.stage import Stage, input_digest, run_stage
+
+ROOT = Path(__file__).parents[1]
+DVC = """
+stages:
+  work:
+    matrix:
+      student: ${students}
+    cmd: python -m stages.work ${item.student}
+    deps:
+      - code.py
+      - ${prepare.path}
+      - in/${item.student}
+    params:
+      - students.${item.student}
+      - report
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a project with one stage, and go there."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("pipeline/data/scenes.py", "data"))
+    (tmp_path / "dvc.yaml").write_text(DVC)
+    for name in ("code.py", "data/image.png", "in/micro-n/model"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    return tmp_path
+
+
+def digest() -> str:
+    return input_digest("work", "micro-n")
+
+
+def test_input_digest__covers_deps_and_listed_params_only(project: Path) -> None:
+    before = digest()
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("score_threshold: 0.001", "score_threshold: 0.5"))
+    (project / "other.py").write_text("x")
+    assert digest() == before
+    for name in ("code.py", "data/image.png", "in/micro-n/model"):
+        (project / name).write_text("changed")
+        assert digest() != before, name
+        (project / name).write_text(name)
+    params.write_text(params.read_text().replace("images: 6", "images: 5"))
+    assert digest() != before
+
+
+def test_input_digest__names_a_missing_dep(project: Path) -> None:
+    (project / "in/micro-n/model").unlink()
+    (project / "in/micro-n").rmdir()
+    with pytest.raises(PipelineError, match="missing input in/micro-n"):
+        digest()
+
+
+def run(monkeypatch: pytest.MonkeyPatch, work: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["work", "micro-n"])
+    run_stage("work", work)  # type: ignore[arg-type]
+
+
+def test_run_stage__publishes_whole_and_removes_its_state(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(stage: Stage) -> None:
+        with stage.publish(Path("out")) as out:
+            (out / "file").write_text("done")
+            assert not Path("out").exists()
+
+    run(monkeypatch, work)
+    assert (project / "out/file").read_text() == "done"
+    assert not list((project / ".state").rglob("*lock"))
+
+
+def test_run_stage__inputs_that_change_meanwhile_publish_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(stage: Stage) -> None:
+        with stage.publish(Path("out")) as out:
+            (out / "file").write_text("done")
+            Path("code.py").write_text("edited while the stage runs")
+
+    with pytest.raises(SystemExit, match="ERROR work: code, params or data changed"):
+        run(monkeypatch, work)
+    assert not (project / "out").exists()
+
+
+def test_run_stage__a_users_error_keeps_the_state_and_the_old_out(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "out").mkdir()
+
+    def work(stage: Stage) -> None:
+        (stage.state_dir / "last.pt").write_text("epoch 3")
+        with stage.publish(Path("out")):
+            raise PipelineError("the disk is full")
+
+    with pytest.raises(SystemExit, match="ERROR work: the disk is full"):
+        run(monkeypatch, work)
+    assert (project / "out").exists()
+    assert [path.read_text() for path in (project / ".state").rglob("last.pt")] == ["epoch 3"]
+
+
+def test_run_stage__a_second_run_of_the_same_stage_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    state = stage_module.STATE / "work-micro-n" / digest()
+    state.mkdir(parents=True)
+    (state / "lock").write_text("4711")
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, state / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(SystemExit, match="process 4711 is still at this stage"):
+            run(monkeypatch, lambda stage: None)
+        other.kill()
