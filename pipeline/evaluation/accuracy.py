@@ -66,6 +66,10 @@ def predict(backend: Backend, images: Sequence[Path], params: Evaluate, label: s
     """Detect objects in image files, with a progress bar on stderr.
 
     Batches are of `params.batch_size`, or of 1 where the backend takes no other.
+
+    Raises:
+        PipelineError: if a file is no image, or the network answers NaN or infinity.
+
     """
     size = params.batch_size if backend.dynamic_batch else 1
     batches = [images[start : start + size] for start in range(0, len(images), size)]
@@ -76,6 +80,11 @@ def predict(backend: Backend, images: Sequence[Path], params: Evaluate, label: s
 def _predict_batch(backend: Backend, paths: Iterable[Path], params: Evaluate) -> Iterator[Prediction]:
     fitted = [(path, *letterbox(load_image(path), backend.metadata.image_size_px)) for path in paths]
     output = backend(np.stack([square for _, square, _ in fitted]))[0]
+    if bad := np.count_nonzero(~np.isfinite(output)):
+        raise PipelineError(
+            f"{backend.runtime} on {fitted[0][0]}: {bad} of the output's {output.size} values are NaN or infinite, in "
+            f"a batch of {len(fitted)}; the training diverged (lower its learning rate) or the export is broken"
+        )
     for (path, _, transform), rows in zip(fitted, detect(backend, output, params), strict=True):
         boxes = np.concatenate([undo(rows[:, :4], transform), rows[:, 4:]], axis=1)  # (n, 6)
         yield Prediction(path, transform.width, transform.height, boxes)

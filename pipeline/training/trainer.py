@@ -106,6 +106,11 @@ class Trainer(DetectionTrainer):
             model.criterion.update()
         self.sampler.restart(self.start_epoch)
 
+    def _build_train_pipeline(self) -> None:
+        if self.optimizer is not None:  # Ultralytics retries with half the batch: another run than the one asked for
+            raise PipelineError(f"batch_size {self.job.training.batch_size} does not fit into GPU memory: lower it")
+        super()._build_train_pipeline()
+
     # -- state
 
     def extra_state(self) -> dict[str, Any]:

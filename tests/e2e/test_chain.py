@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +15,9 @@ from ruamel.yaml import YAML
 
 from pipeline.export.ultralytics import export_ultralytics
 from pipeline.training.checkpoint import load_info
+from tests.e2e.clone import ENVIRONMENT, ROOT, make_clone, set_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
 MINIATURE = {
     "machine.device": "cpu",
     "prepare.image_size_px": 64,
@@ -37,18 +35,6 @@ MINIATURE = {
     "benchmark.min_runs": 5,
     "report.images": 2,
 }
-
-
-def set_params(clone: Path, changes: dict[str, object]) -> None:
-    yaml = YAML()
-    params = yaml.load(clone / "params.yaml")
-    for key, value in changes.items():
-        section = params
-        *parents, leaf = key.split(".")
-        for parent in parents:
-            section = section[parent]
-        section[leaf] = value
-    yaml.dump(params, clone / "params.yaml")
 
 
 def repro(clone: Path) -> list[str]:
@@ -77,18 +63,8 @@ def state_of(clone: Path, stage: str) -> Callable[[], bool]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy what git would clone, shrink its params, commit."""
-    clone = tmp_path_factory.mktemp("e2e") / "clone"
-    listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).exists() and not name.startswith(("results/", "reports/", "dvc.lock")):
-            (clone / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, clone / name)
-    set_params(clone, MINIATURE)
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "miniature"]):
-        subprocess.run([*git, *command], cwd=clone, check=True)
-    return clone
+    """Clone the working tree with small params."""
+    return make_clone(tmp_path_factory.mktemp("e2e") / "clone", MINIATURE)
 
 
 @pytest.fixture(scope="module")

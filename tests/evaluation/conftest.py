@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.backends import Array, Backend, Metadata
 from pipeline.data.prepared import DatasetInfo, PreparedDataset, SplitInfo, open_dataset
+from pipeline.digest import text_digest
 from pipeline.evaluation.accuracy import truth_of
 from pipeline.params import Evaluate
 from pipeline.preprocess import letterbox, load_image
@@ -72,8 +73,8 @@ def oracle(known_dataset: PreparedDataset) -> Callable[[Array], list[Array]]:
         rows[: len(truth.boxes), :4] = truth.boxes * transform.scale + pad
         rows[: len(truth.boxes), 4] = [0.9, 0.8][: len(truth.boxes)]
         rows[: len(truth.boxes), 5] = truth.class_ids
-        answers[square.tobytes()] = rows
-    return lambda images: [np.stack([answers[image.tobytes()] for image in images])]
+        answers[text_digest(square.tobytes().hex())] = rows
+    return lambda images: [np.stack([answers[text_digest(image.tobytes().hex())] for image in images])]
 
 
 @pytest.fixture(scope="session")

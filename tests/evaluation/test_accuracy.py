@@ -69,6 +69,15 @@ def test_predict__answers_in_pixels_of_the_original_image(
         np.testing.assert_array_equal(found.boxes[:, 5], truth.class_ids)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_predict__refuses_what_is_not_finite(
+    known_dataset: PreparedDataset, make_backend: Make, evaluate_params: Evaluate, value: float
+) -> None:
+    backend = make_backend(lambda images: [np.full((len(images), 4, 6), value, dtype=np.float32)])
+    with pytest.raises(PipelineError, match=r"0\.png: 48 of the output's 48 values are NaN or infinite"):
+        predict(backend, known_dataset.images("test"), evaluate_params)
+
+
 def test_truth_of__scales_labels_to_pixels(known_dataset: PreparedDataset) -> None:
     truth = truth_of(known_dataset, known_dataset.images("test")[0], width=64, height=48)
     np.testing.assert_allclose(truth.boxes[0], [0.15 * 64, 0.15 * 48, 0.45 * 64, 0.55 * 48], rtol=1e-5)

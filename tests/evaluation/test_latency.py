@@ -97,6 +97,18 @@ def test_measure__batch_of_one_image(timed: Callable[..., Latency], make_backend
     assert shapes == {(1, 3, 64, 64)}
 
 
+def test_measure__one_record_per_model(
+    known_dataset: PreparedDataset, make_backend: Make, oracle: Run, evaluate_params: Evaluate, model_info: ModelInfo
+) -> None:
+    teacher = Contender(model_info, [make_backend(sleepy(oracle, 0.004), "slow")])
+    student = Contender(model_info.model_copy(update={"name": "small"}), [make_backend(oracle, "a")] * 2)
+    records = measure(
+        [teacher, student], known_dataset.images("test"), PARAMS, device=probe(), evaluate=evaluate_params
+    )
+    assert [(record.model.name, len(record.runtimes)) for record in records] == [("toy", 1), ("small", 2)]
+    assert records[0].runtimes[0].infer.p50_ms >= 4 > records[1].runtimes[0].infer.p50_ms
+
+
 def test_measure__prints_a_table(
     timed: Callable[..., Latency], make_backend: Make, oracle: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from models.weights import load_weights
 from pipeline.backends import load
 from pipeline.data.prepared import SPLITS, DatasetInfo, PreparedDataset, SplitInfo, open_dataset
+from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.parity import check_gate, compare
 from pipeline.export.onnx import export_onnx
 from pipeline.params import Evaluate, Export
@@ -54,14 +55,19 @@ def test_export__trained_weights_pass_the_gate(
     export_onnx(folder, file, export)
     torch_backend, onnx_backend = load(folder, threads=1), load(file, threads=1)
     assert onnx_backend.metadata.end2end == end2end
+    info = load_info(folder).model_info()
+    trained, exported = (
+        evaluate(backend, coco, "test", evaluate_params, model=info, size_mb=1.0)
+        for backend in (torch_backend, onnx_backend)
+    )
     parity = compare(
         torch_backend,
         onnx_backend,
         coco,
         "test",
+        accuracy=(trained, exported),
         export=export,
         evaluate=evaluate_params,
-        model=load_info(folder).model_info(),
     )
     check_gate(parity)
     assert parity.map50_95_torch > 0.2
