@@ -68,5 +68,6 @@ def overlap(mask: Tensor) -> Tensor:
         return flat.new_zeros(())
     gram = flat @ flat.mT  # (N, T, T)
     square = gram.diagonal(dim1=1, dim2=2)
-    dice = 2 * gram / (square[:, :, None] + square[:, None, :])
-    return ((dice.sum(dim=(1, 2)) - count) / (count * (count - 1))).mean()
+    dice = 2 * gram / (square[:, :, None] + square[:, None, :] + 2e-12)  # a mask can be 0 everywhere on a small map
+    pairs = dice.sum(dim=(1, 2)) - dice.diagonal(dim1=1, dim2=2).sum(dim=1)
+    return (pairs / (count * (count - 1))).mean()

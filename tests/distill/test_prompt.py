@@ -40,6 +40,14 @@ def test_overlap__is_one_for_equal_masks_and_zero_for_one_prompt() -> None:
     assert overlap(mask) == 0
 
 
+def test_overlap__is_finite_for_masks_that_are_zero_everywhere() -> None:
+    mask = torch.zeros(1, 3, 1, 1, requires_grad=True)
+    overlap(mask).backward()
+    assert overlap(mask) == 0
+    assert mask.grad is not None
+    assert mask.grad.isfinite().all()
+
+
 def test_init_prompts__start_every_mask_near_a_half() -> None:
     torch.manual_seed(0)
     (prompt,) = init_prompts([64], levels=3, prompts=6)
