@@ -12,7 +12,14 @@ def work(stage: Stage) -> None:
     """Write reports/."""
     artifacts, dataset = Path("artifacts"), Path("dataset")
     drawings = draw(artifacts, open_dataset(dataset), stage.params)
-    build_report(Path("results"), dataset, params=stage.params, out=Path("reports"), drawings=drawings)
+    build_report(
+        Path("results"),
+        dataset,
+        params=stage.params,
+        out=Path("reports"),
+        scratch=stage.state_dir,
+        drawings=drawings,
+    )
 
 
 if __name__ == "__main__":

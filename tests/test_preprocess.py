@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 from pipeline.errors import PipelineError
 from pipeline.preprocess import letterbox, load_image, undo
 
-SHAPES = [(480, 640), (37, 61), (64, 64), (1, 300), (375, 500), (427, 640), (101, 50)]
+SHAPES = [(480, 640), (37, 61), (64, 64), (1, 300), (375, 500), (427, 640), (64, 33), (33, 64)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

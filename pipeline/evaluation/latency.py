@@ -36,6 +36,7 @@ from pipeline.training.checkpoint import load_info
 IMAGES: Final = 32  # decoded into memory and cycled through
 BLOCK_S: Final = 0.25  # how long a runtime's turn lasts
 UNCOUNTED: Final = 2  # first runs of a turn
+COUNTED: Final = 5  # runs of a turn at least, where they are slow
 SCORE_THRESHOLD: Final = 0.25  # a device's, as in `yolo predict`; evaluate's is far lower and its NMS far slower
 PHASES: Final = ("preprocess", "infer", "postprocess", "total")
 
@@ -116,7 +117,7 @@ def latency_table(latency: Latency) -> Table:
     """Lay out a latency record for a terminal, milliseconds."""
     devices = ", ".join(sorted({row.device for row in latency.runtimes}))
     title = f"{latency.model.name} {latency.model.role}: {latency.device.cpu}, {latency.threads} threads, {devices}"
-    caption = "milliseconds at batch 1; phases are medians, p50 to mean are of the total"
+    caption = "batch 1, ms; pre, infer, post: medians; p50 to mean: of the total"
     table = Table("runtime", title=title, caption=caption, box=None, padding=(0, 1, 0, 0))  # fits 80 columns
     for heading in ("runs", "pre", "infer", "post", "p50", "p90", "p99", "mean", "img/s"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -151,7 +152,7 @@ def _share(runs: list[Run], params: Benchmark) -> float:
 def _turn(backend: Backend, images: Iterator[Image], evaluate: Evaluate) -> list[Run]:
     end = perf_counter_ns() + BLOCK_S * 1e9
     runs: list[Run] = []
-    while len(runs) <= UNCOUNTED or perf_counter_ns() < end:
+    while len(runs) < UNCOUNTED + COUNTED or perf_counter_ns() < end:
         runs.append(_run(backend, next(images), evaluate))
     return runs[UNCOUNTED:]
 

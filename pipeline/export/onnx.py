@@ -100,6 +100,7 @@ def _clean(graph: onnx.ModelProto, output_shape: tuple[int, ...], dynamic_batch:
     graph.ir_version = onnx.helper.find_min_ir_version_for(graph.opset_import)  # what older runtimes can read
     graph.producer_name, graph.producer_version = PRODUCER, ""
     del graph.metadata_props[:]
+    del graph.graph.value_info[:]  # shapes of tensors that slimming removed; inferred anew
     sides = ["batch" if dynamic_batch else 1, *output_shape[1:]]
     output = onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, sides)
     graph.graph.output[0].CopyFrom(output)

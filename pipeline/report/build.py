@@ -38,10 +38,10 @@ class Drawings:
     masks: Sequence[MaskedImage]
 
 
-def build_report(results: Path, dataset: Path, *, params: Params, out: Path, drawings: Drawings) -> None:
+def build_report(results: Path, dataset: Path, *, params: Params, out: Path, scratch: Path, drawings: Drawings) -> None:
     """Write metrics.json, summary.json, report.html and the PNG plots into `out`.
 
-    Everything is made beside `out` first and moved in file by file at the end, so a failure leaves the old report, and
+    Everything is made in `scratch` first and moved in file by file at the end, so a failure leaves the old report, and
     other files in `out` stay. Earlier commits' numbers come from git, where there is a checkout.
 
     Args:
@@ -49,6 +49,7 @@ def build_report(results: Path, dataset: Path, *, params: Params, out: Path, dra
         dataset: the prepared dataset.
         params: the parameters that were used; its students are the ones reported.
         out: where to write; `reports` at the repository's root.
+        scratch: an existing folder on the same file system, for unfinished work.
         drawings: predictions and masks on test images.
 
     Raises:
@@ -62,7 +63,7 @@ def build_report(results: Path, dataset: Path, *, params: Params, out: Path, dra
     metrics, summary = build_metrics(found), build_summary(found)
     history = read_history(out, params.report.history_commits, metrics, summary)
     head = read_head(out)
-    made = out.parent / ".state" / "report"  # the place for unfinished work, unknown to git and dvc
+    made = scratch / "report"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     _write_json(made / "metrics.json", metrics)

@@ -62,6 +62,7 @@ def test_load__onnx_needs_no_torch(onnx_file: Path) -> None:
 
 def test_load__threads(checkpoint: Path, onnx_file: Path) -> None:
     assert load(checkpoint).threads == load(onnx_file).threads == available_threads()
+    assert load(checkpoint, threads=3).threads == torch.get_num_threads() == 3
     assert load(checkpoint, threads=1).threads == load(onnx_file, threads=1).threads == 1
     assert torch.get_num_threads() == 1
 

@@ -60,12 +60,16 @@ def test_measure__finds_the_slower_runtime(timed: Callable[..., Latency], make_b
     assert rows["slow"].throughput_per_s < 125
 
 
-def test_measure__runs_long_and_often_enough(timed: Callable[..., Latency], make_backend: Make, oracle: Run) -> None:
-    latency = timed(make_backend(sleepy(oracle, 0.001), "a"), make_backend(sleepy(oracle, 0.01), "b"))
+@pytest.mark.parametrize(("min_time_s", "min_runs"), [(0.3, 1), (0.001, 60)])
+def test_measure__runs_long_and_often_enough(
+    timed: Callable[..., Latency], make_backend: Make, oracle: Run, min_time_s: float, min_runs: int
+) -> None:
+    params = Benchmark(threads=2, warmup_s=0.0, min_time_s=min_time_s, min_runs=min_runs)
+    latency = timed(make_backend(sleepy(oracle, 0.001), "a"), make_backend(sleepy(oracle, 0.01), "b"), params=params)
     assert (latency.batch_size, latency.threads, len(latency.runtimes)) == (1, 2, 2)
     for row in latency.runtimes:
-        assert row.runs >= PARAMS.min_runs
-        assert row.runs * row.total.mean_ms >= PARAMS.min_time_s * 1e3 * 0.999
+        assert row.runs >= min_runs
+        assert row.runs * row.total.mean_ms >= min_time_s * 1e3 * 0.999
 
 
 def test_measure__total_is_at_least_its_parts(timed: Callable[..., Latency], make_backend: Make, oracle: Run) -> None:

@@ -144,6 +144,13 @@ def test_match__pairs_each_box_once_and_by_score() -> None:
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 1), (1, 0)]
 
 
+def test_match__a_box_that_is_left_over_stays_alone() -> None:
+    box = [10, 10, 30, 30]
+    twice = np.array([[*box, 0.9, 1], [*box, 0.5, 1]], dtype=np.float32)
+    rows, columns = match(twice, twice[:1])
+    assert (rows.tolist(), columns.tolist()) == ([0], [0])
+
+
 def test_match__nothing_to_pair() -> None:
     nothing = np.zeros((0, 6), dtype=np.float32)
     rows, columns = match(nothing, nothing)

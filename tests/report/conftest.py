@@ -52,7 +52,11 @@ class Run:
     drawings: Drawings
 
     def build(self) -> None:
-        build_report(self.results, self.dataset, params=self.params, out=self.out, drawings=self.drawings)
+        scratch = self.out.parent / "scratch"
+        scratch.mkdir(exist_ok=True)
+        build_report(
+            self.results, self.dataset, params=self.params, out=self.out, scratch=scratch, drawings=self.drawings
+        )
 
     def write_numbers(self) -> tuple[Metrics, Summary]:
         """Write metrics.json and summary.json only: what history reads."""

@@ -21,7 +21,7 @@ def test_build__every_out_and_nothing_else(built: Any) -> None:
     for path in built.out.glob("*.png"):
         with Image.open(path) as picture:
             assert np.asarray(picture.convert("L")).std() > 5
-    assert list((built.out.parent / ".state").iterdir()) == []
+    assert list((built.out.parent / "scratch").iterdir()) == []
 
 
 def test_build__equal_records_give_equal_bytes(make_run: Callable[..., Any], built: Any) -> None:
