@@ -4,20 +4,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test check bench lint lock clean
+.PHONY: help repro test check lock clean
+
+help:                      ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 repro: $(VENV)/.ready      ## run the whole chain, print the table
 	dvc repro
 	python -m pipeline show
 
+# One thread per process and a process per core: the tests start many short programs. --dist loadfile: a file's
+# fixtures are built once.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.ready       ## every test
-	python -m pytest -q
+	$(PYTEST)
 
 check: $(VENV)/.ready      ## lint, types and the fast tests
 	ruff check .
 	ruff format --check .
 	mypy pipeline stages models
-	python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lock: $(VENV)/.ready       ## re-pin requirements.txt from pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-annotate --extra dev pyproject.toml -o requirements.txt
