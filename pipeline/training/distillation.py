@@ -40,6 +40,7 @@ class DistillationCriterion:
         self.task, self.student, self.teacher = task, student, teacher
         self.loss, self.weights = loss, weights
         self.tap = HeadInputs(student)
+        self.logged: dict[str, Tensor] = {}
 
     def __call__(self, predictions: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss vector, scaled by the batch size as Ultralytics scales it, and its detached parts."""
@@ -49,9 +50,9 @@ class DistillationCriterion:
         parts = {name: self.weights[name] * part for name, part in parts.items() if self.weights[name]}
         total = torch.stack([*parts.values()]).sum() if parts else task_loss.new_zeros(())
         share = total.detach() / (total + task_loss.sum() / len(batch["img"])).detach()
-        logged = {name: part.detach() for name, part in parts.items()}
+        self.logged = {**{name: part.detach() for name, part in parts.items()}, "distill_share": share}
         loss = torch.cat([task_loss.reshape(-1), total.reshape(1) * len(batch["img"])])
-        return loss, {**items, **logged, "distill_share": share}
+        return loss, {**items, **self.logged}
 
     def update(self) -> None:
         """Pass on the epoch's end to criteria that have a schedule of their own."""
@@ -94,6 +95,11 @@ class DistillationTrainer(Trainer):
         student, distill = unwrap_model(self.model), self.teacher_job.distill
         weights = {"high": distill.weight, "low": distill.weight * distill.low_band_weight}
         student.criterion = DistillationCriterion(student.criterion, student, self.teacher, self.distill_loss, weights)
+
+    def save_metrics(self, metrics: dict[str, float]) -> None:
+        """Leave out the distillation's parts of the validation loss: there is no teacher in it."""
+        absent = {f"val/{name}" for name in unwrap_model(self.model).criterion.logged}
+        super().save_metrics({key: value for key, value in metrics.items() if key not in absent})
 
     def optimizer_step(self) -> None:
         """Average the adapters' gradients over ranks, which DDP does for the student alone."""

@@ -107,6 +107,7 @@ def test_distillation__leaves_a_plain_student_and_an_untouched_teacher(
     assert bytes_of(teacher_job.teacher_dir) == before
     header = (out / "history.csv").read_text().splitlines()[0].split(",")
     assert {"train/high", "train/low", "train/distill_share", "val/map50_95"} <= set(header)
+    assert not {"val/high", "val/low", "val/distill_share"} & set(header)
 
 
 def test_prompts__a_resumed_run_ends_with_the_same_bytes(
