@@ -57,7 +57,9 @@ class Trainer(DetectionTrainer):
     job: Job  # set on a subclass by `run_trainer`, because Ultralytics' DDP pickles the class and not the instance
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
+        threads = torch.get_num_threads()
         super().__init__(cfg, overrides or ultralytics_arguments(self.job), _callbacks)
+        torch.set_num_threads(threads)  # Ultralytics leaves one core idle
         self.history: list[dict[str, float]] = []
         self.best_state: dict[str, torch.Tensor] = {}
         self.best_epoch = 0
