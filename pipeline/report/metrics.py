@@ -20,7 +20,9 @@ from pipeline.records import (
     read_record,
 )
 
-NOISE_AP = 0.02  # two seeds of one recipe differ by about this much; a gain below it is not a finding
+# A gain below it is not a finding: two runs of the default chain that differed in rounding alone (1 and 2 threads)
+# ended 0.043 AP apart, at 19b5a9e and before it.
+NOISE_AP = 0.04
 
 Metrics = dict[str, Any]
 Summary = dict[str, Any]
