@@ -18,6 +18,12 @@ Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # a folder, a DVC stage, a metrics key
 
 
+Method = Literal[
+    "acam", "cwd", "dist", "fgd", "freekd", "gdd", "maskd", "mgd", "mse", "pkd", "ultralytics"
+]  # pipeline/distill/losses.py
+Weighting = Literal["fixed", "linear", "balanced"]
+
+
 class Section(BaseModel):
     """Refuse unknown keys, wrong types and later changes."""
 
@@ -119,6 +125,8 @@ class Prompt(Section):
     batch_size: Count
     learning_rate: Positive
     weight_decay: NonNegative
+    wavelet: str
+    overlap: Literal["dice", "jaccard"]
     overlap_weight: NonNegative
     seed: int
 
@@ -132,11 +140,10 @@ class Control(Section):
 class Distill(Section):
     """The distillation part of the student's loss."""
 
-    method: str
+    method: Method
     weight: NonNegative
-    low_band_weight: NonNegative
-    mask: Literal["prompt", "uniform"]
-    scale: Literal["teacher_std", "none"]
+    weighting: Weighting
+    options: dict[Method, dict[str, bool | int | float | str | None]]
 
 
 class Evaluate(Section):

@@ -6,19 +6,53 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
+from pipeline.distill.adapter import adapters
+from pipeline.distill.haar_l1 import haar_l1
+from pipeline.distill.loss import DistillationLoss
 from pipeline.distill.prompt import init_prompts, masks
-from pipeline.distill.wavelet import haar
+from pipeline.distill.relation import Relation, joint
+from pipeline.distill.wavelet import band_sums, dwt
+from pipeline.errors import PipelineError
+
+Variant = Literal["released", "paper", "plus"]
+Mask = Literal["prompt", "score", "uniform", "prompt*score"]
+LOW_WEIGHT = {"released": 0.0, "paper": 1.0, "plus": 1.0}
+HIGH_WEIGHT = {"released": 1.0, "paper": 1.0, "plus": 0.5}
+REDUCTION = {"released": "mean", "paper": "sum", "plus": "mean"}
 
 
-class FreeKD(nn.Module):
-    """L1 between masked Haar bands of teacher and adapted student.
+class FreeKD(DistillationLoss):
+    """Masked distance between the wavelet bands of teacher and adapted student.
 
     Shape:
-        student, teacher: equally long lists of (N, C_i, H_i, W_i), finest first; H_i, W_i equal in both.
-        Returns `high` (details, summed over wavelet levels and maps, mean within each) and `low` (the low band, summed
-        over maps). Equation 8 of the paper without its relational weight; `high` alone is what the release computes.
+        student, teacher: equally long lists of (N, C_i, H_i, W_i), finest first.
+        confidence: for the masks with a score: per map (N, 1, H_i, W_i) in [0, 1], the teacher's class confidence.
+        boxes: for the part `head`: the box branches' outputs (N, R, H_i, W_i) of student and of teacher.
+        Returns the unweighted parts whose weight is not 0, each summed over maps: `high` (details) and `low` (the low
+        band), `spatial` (mean squared error of the aligned maps) and `head` (smooth L1 of the box branches).
+
+    Args:
+        student_channels: Of the student's maps.
+        teacher_channels: Of the teacher's.
+        variant: `released` follows the official code: L1 of the details. `paper` adds the low band and the relational
+            weight (equations 8 to 10). `plus` follows FreeKD+'s two ideas: the low band is aligned strongly (squared
+            error) and the details loosely (log(1 + |difference|)), and the student refines the masks after a warm-up.
+        levels: Of the wavelet transform.
+        prompts: T.
+        wavelet: Any that `dwt` knows; only Haar has the fused kernel.
+        mask: Where the points of interest come from. Scores are divided by their mean over the batch.
+        scale: `teacher_std` divides every map by the teacher's standard deviation, `none` compares raw maps.
+        reduction: `mean` weighs every wavelet level alike (as released), `sum` every coefficient (as the paper writes
+            it, per position and channel).
+        high: Weight of the details; null: the variant's own.
+        low: Of the low band; null: the variant's own.
+        spatial: Of the squared error that the official configs add (5 for RetinaNet); 0 leaves it out.
+        head: Of the box-branch term that the official configs add (1 for RetinaNet); 0 leaves it out.
+        refine_after_steps: Warm-up of `plus`, in training steps.
+
     """
 
     def __init__(
@@ -26,49 +60,150 @@ class FreeKD(nn.Module):
         student_channels: Sequence[int],
         teacher_channels: Sequence[int],
         *,
+        variant: Variant = "released",
         levels: int = 3,
         prompts: int = 6,
-        mask: Literal["prompt", "uniform"] = "prompt",
-        scale: Literal["teacher_std", "none"] = "teacher_std",
+        wavelet: str = "haar",
+        mask: Mask = "prompt",
+        scale: Literal["none", "teacher_std"] = "none",
+        reduction: Literal["mean", "sum"] | None = None,
+        high: float | None = None,
+        low: float | None = None,
+        spatial: float = 0.0,
+        head: float = 0.0,
+        refine_after_steps: int = 1000,
     ) -> None:
         super().__init__()
-        self.levels, self.mask, self.scale = levels, mask, scale
-        pairs = zip(student_channels, teacher_channels, strict=True)
-        self.adapters = nn.ModuleList(adapter(student, teacher) for student, teacher in pairs)
+        self.variant, self.levels, self.wavelet, self.mask, self.scale = variant, levels, wavelet, mask, scale
+        self.reduction = reduction or REDUCTION[variant]
+        self.refine_after_steps = refine_after_steps
+        high = HIGH_WEIGHT[variant] if high is None else high
+        low = LOW_WEIGHT[variant] if low is None else low
+        weights = {"high": high, "low": low, "spatial": spatial, "head": head}
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.extras = frozenset(["confidence"] * ("score" in mask) + ["boxes"] * (head != 0))
+        self.adapters = adapters(student_channels, teacher_channels)
         self.prompts = init_prompts(teacher_channels, levels, prompts).requires_grad_(False)
+        if variant == "paper":
+            self.relation_teacher, self.relation_student = Relation(teacher_channels), Relation(teacher_channels)
+        self.steps: Tensor
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # of `plus`; kept for exact resume
 
-    def forward(self, student: list[Tensor], teacher: list[Tensor]) -> dict[str, Tensor]:
-        """Compare the bands of all maps."""
-        high, low = [], []
+    def load_prompts(self, prompts: dict[str, Tensor]) -> None:
+        """Take trained prompts, a state dict `<map>` -> (1 + levels, T, C)."""
+        for level, own in enumerate(self.prompts):
+            came = tuple(prompts[str(level)].shape) if str(level) in prompts else None
+            if came != tuple(own.shape):
+                raise PipelineError(
+                    f"map {level}: the trained prompts are {came}, the teacher and the levels ask for "
+                    f"{tuple(own.shape)}: run `dvc repro prompt`"
+                )
+        self.prompts.load_state_dict(prompts)
+
+    def forward(
+        self,
+        student: list[Tensor],
+        teacher: list[Tensor],
+        *,
+        confidence: list[Tensor] | None = None,
+        boxes: tuple[list[Tensor], list[Tensor]] | None = None,
+    ) -> dict[str, Tensor]:
+        """Compare all maps."""
         with torch.autocast(student[0].device.type, enabled=False):
-            for adapt, prompt, s, t in zip(self.adapters, self.prompts, student, teacher, strict=True):
-                low_part, high_part = self._compare(adapt(s.float()), t.float(), prompt)
-                low.append(low_part)
-                high.append(high_part)
-        return {"high": torch.stack(high).sum(), "low": torch.stack(low).sum()}
+            aligned = [adapt(s) for adapt, s in zip(self.adapters, student, strict=True)]
+            omegas = self._omegas(aligned, teacher)
+            parts: dict[str, list[Tensor]] = {name: [] for name in self.weights}
+            for level, (s, t) in enumerate(zip(aligned, teacher, strict=True)):
+                score = None if confidence is None else confidence[level]
+                for name, value in self._compare(s, t, self._gates(level, s, t, score), omegas[level]).items():
+                    parts[name].append(value)
+                if "head" in parts:
+                    parts["head"].append(_box_term(level, boxes))
+        if self.variant == "plus" and self.training:
+            self.steps += 1
+        return {name: torch.stack(values).sum() for name, values in parts.items()}
 
-    def _compare(self, student: Tensor, teacher: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
-        gates = self._gates(teacher, prompt)
-        difference = student - teacher  # the transform is linear: one of the difference serves for both
-        if self.scale == "teacher_std":
-            difference = difference / teacher.std().clamp_min(1e-6)
-        low, details = haar(difference, self.levels)
-        low_part = (low.abs().mean(dim=1, keepdim=True) * gates[0]).mean()
-        high_part = [(d.abs().mean(dim=(1, 2)) * g[:, 0]).mean() for d, g in zip(details, gates[1:], strict=True)]
-        return low_part, torch.stack(high_part).sum()
+    def _compare(self, s: Tensor, t: Tensor, gates: list[Tensor], omega: Tensor | None) -> dict[str, Tensor]:
+        """Measure the parts of one map pair."""
+        scale = t.std().clamp_min(1e-6) if self.scale == "teacher_std" else 1.0
+        parts = {}
+        if "spatial" in self.weights:
+            parts["spatial"] = F.mse_loss(s, t) / scale**2
+        if self.variant == "plus" or self.wavelet != "haar":
+            high, low = self._distances((s - t) / scale, gates)
+        else:
+            high, low = haar_l1(s, t, gates[1:], gates[0] if "low" in self.weights else None)
+            high, low = high / scale, low / scale
+        for name, sums in (("high", high), ("low", low)):
+            if name in self.weights:
+                parts[name] = (sums if omega is None else sums * omega).sum()
+        return parts
+
+    def _distances(self, difference: Tensor, gates: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Do what `haar_l1` does for any wavelet, and for the distances of `plus`."""
+        low, details = dwt(difference, self.levels, self.wavelet)
+        if self.variant == "plus":
+            low, details = low.square(), [d.abs().log1p() for d in details]
+        else:
+            low, details = low.abs(), [d.abs() for d in details]
+        sums = [(d.sum(dim=2) * gate).sum(dim=(2, 3)) for d, gate in zip(details, gates[1:], strict=True)]
+        return torch.stack(sums).sum(dim=0), (low * gates[0]).sum(dim=(2, 3))
 
     @torch.no_grad()
-    def _gates(self, teacher: Tensor, prompt: Tensor) -> list[Tensor]:
-        """Average the T masks: they are shared by both sides and not negative, so they leave the absolute value."""
-        if self.mask == "uniform":
-            return [teacher.new_full((1, 1, 1, 1), 0.5)] * (1 + self.levels)
-        return [mask.mean(dim=1, keepdim=True) for mask in masks(prompt, haar(teacher, self.levels))]
+    def _gates(self, level: int, s: Tensor, t: Tensor, score: Tensor | None) -> list[Tensor]:
+        """Weigh every coefficient: mask x reduction. The T masks are positive and shared: their mean does the same."""
+        sizes = self._band_sizes(t)
+        gates = [t.new_ones(1, 1, 1, 1)] * (1 + self.levels)
+        if "prompt" in self.mask:
+            marked = masks(self.prompts[level], t, self.wavelet)
+            if self.variant == "plus" and self.steps >= self.refine_after_steps:
+                refined = masks(self.prompts[level], s, self.wavelet)
+                marked = [m * r for m, r in zip(marked, refined, strict=True)]
+            gates = [mask.mean(dim=1, keepdim=True) for mask in marked]
+        if "score" in self.mask:
+            if score is None:
+                raise PipelineError(f"freekd with mask {self.mask!r} needs the teacher's confidence beside its maps")
+            score = score / score.mean().clamp_min(1e-9)
+            depths = [self.levels, *range(1, self.levels + 1)]
+            gates = [g * _pooled(score, depth, z) for g, depth, z in zip(gates, depths, sizes, strict=True)]
+        return [gate * weight for gate, weight in zip(gates, self._coefficient_weights(t, sizes), strict=True)]
+
+    def _band_sizes(self, t: Tensor) -> list[tuple[int, int]]:
+        """List the bands' heights and widths, low band first."""
+        if self.wavelet == "haar":
+            h, w = t.shape[-2:]
+            sizes = [(-(-h // 2**level), -(-w // 2**level)) for level in range(1, self.levels + 1)]
+            return [sizes[-1], *sizes]
+        return [tuple(s.shape[-2:]) for s in band_sums(t[:1, :1], self.levels, self.wavelet)]  # type: ignore[misc]
+
+    def _coefficient_weights(self, t: Tensor, sizes: list[tuple[int, int]]) -> list[float]:
+        """Turn sums over a band into the mean over it, or into sums per position and channel of the map."""
+        n, c, h, w = t.shape
+        if self.reduction == "sum":
+            return [1 / (n * c * h * w)] * len(sizes)
+        (low_h, low_w), *details = sizes
+        return [1 / (n * c * low_h * low_w), *(1 / (3 * n * c * h * w) for h, w in details)]
+
+    def _omegas(self, aligned: list[Tensor], teacher: list[Tensor]) -> list[Tensor] | list[None]:
+        if self.variant != "paper":
+            return [None] * len(teacher)
+        pairs = zip(self.relation_teacher(teacher), self.relation_student(aligned), strict=True)
+        return [joint(t, s) for t, s in pairs]
 
 
-def adapter(student_channels: int, teacher_channels: int) -> nn.Conv2d:
-    """Make the 1x1 convolution that gives student maps the teacher's channels; the identity where they are equal."""
-    convolution = nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
-    if student_channels == teacher_channels and convolution.bias is not None:
-        nn.init.dirac_(convolution.weight)
-        nn.init.zeros_(convolution.bias)
-    return convolution
+def _pooled(score: Tensor, depth: int, size: tuple[int, int]) -> Tensor:
+    """Average a score over the positions of each coefficient."""
+    pooled = F.avg_pool2d(score, 2**depth, ceil_mode=True)
+    return pooled if tuple(pooled.shape[2:]) == size else F.adaptive_avg_pool2d(score, size)  # longer filters
+
+
+def _box_term(level: int, boxes: tuple[list[Tensor], list[Tensor]] | None) -> Tensor:
+    if boxes is None:
+        raise PipelineError("freekd with head > 0 needs the box branches' outputs of student and teacher")
+    s, t = boxes[0][level], boxes[1][level]
+    if s.shape != t.shape:
+        raise PipelineError(
+            f"freekd's part `head`, map {level}: the student's box branch gives {tuple(s.shape)} and the teacher's "
+            f"{tuple(t.shape)}: set head to 0, or choose models of equal reg_max"
+        )
+    return F.smooth_l1_loss(s.float(), t.float())

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from ultralytics.nn.modules import Conv
+from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 Features = list[Tensor]
 
@@ -23,18 +26,40 @@ def head_channels(model: nn.Module) -> list[int]:
 
 
 class HeadInputs:
-    """Keep the head's inputs of the latest forward pass in `features`."""
+    """Keep the head's inputs of the latest forward pass in `features`, and what the head got instead in `views`.
+
+    Both are the same numbers. Their gradients differ: that of a view comes through the head alone, that is from the
+    task.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.features: Features = []
+        self.views: Features = []
         head_of(model).register_forward_pre_hook(self._keep)
 
-    def _keep(self, _head: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def _keep(self, _head: nn.Module, arguments: tuple[Any, ...]) -> tuple[Features]:
         self.features = list(arguments[0])
+        self.views = [feature.view_as(feature) for feature in self.features]
+        return (self.views,)
 
 
 class _HeadReached(Exception):  # noqa: N818
     """Ends a forward pass in front of the head."""
+
+
+def frozen(model: nn.Module, device: torch.device) -> nn.Module:
+    """Copy a teacher for inference: eval, no gradients, BatchNorm folded into its convolutions, channels last on a GPU.
+
+    Both branches of an end-to-end head stay, unlike in Ultralytics' own `fuse`.
+    """
+    model = deepcopy(model).eval().requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, Conv) and type(module).forward_fuse is Conv.forward_fuse and hasattr(module, "bn"):
+            module.conv = fuse_conv_and_bn(module.conv, module.bn)
+            del module.bn
+            module.forward = module.forward_fuse
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
 
 
 @torch.no_grad()
@@ -54,6 +79,28 @@ def features_only(model: nn.Module, images: Tensor) -> Features:
     finally:
         handle.remove()
     return features
+
+
+@torch.no_grad()
+def class_logits(model: nn.Module, features: Features) -> list[Tensor]:
+    """Run the head's class branch alone: per map (N, classes, H, W), the mean of both branches where there are two."""
+    head: Any = head_of(model)
+    branches = [branch for branch in (head.cv3, getattr(head, "one2one_cv3", None)) if branch is not None]
+    return [torch.stack([branch[i](f) for branch in branches]).mean(dim=0) for i, f in enumerate(features)]
+
+
+@torch.no_grad()
+def box_outputs(model: nn.Module, features: Features) -> list[Tensor]:
+    """Run the head's box branch alone: per map (N, 4 reg_max, H, W)."""
+    head: Any = head_of(model)
+    return [branch(f) for branch, f in zip(head.cv2, features, strict=True)]
+
+
+def split_outputs(output: Tensor, features: Features) -> list[Tensor]:
+    """Cut a training head's (N, D, positions of all maps) into one (N, D, H, W) per map."""
+    sizes = [tuple(f.shape[2:]) for f in features]
+    parts = output.split([h * w for h, w in sizes], dim=-1)
+    return [part.unflatten(-1, size) for part, size in zip(parts, sizes, strict=True)]
 
 
 @contextmanager

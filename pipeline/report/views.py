@@ -11,7 +11,6 @@ from pipeline.backends import load
 from pipeline.data.prepared import PreparedDataset
 from pipeline.distill.prompt import masks
 from pipeline.distill.taps import features_only
-from pipeline.distill.wavelet import haar
 from pipeline.evaluation.accuracy import Prediction, predict, truth_of
 from pipeline.params import Params
 from pipeline.preprocess import letterbox, load_image
@@ -68,7 +67,7 @@ def _masked(artifacts: Path, dataset: PreparedDataset, images: list[Path]) -> li
         square, _ = letterbox(load_image(image), dataset.info.image_size_px)
         features = features_only(teacher, torch.from_numpy(square)[None])
         of_level = [
-            masks(prompts[str(level)], haar(feature, info.levels))[1][0].mean(dim=0).numpy()  # (h, w)
+            masks(prompts[str(level)], feature, info.wavelet)[1][0].mean(dim=0).numpy()  # (h, w)
             for level, feature in enumerate(features)
         ]
         pixels = (square.transpose(1, 2, 0) * 255).round().astype(np.uint8)

@@ -39,6 +39,7 @@ class PromptsInfo(BaseModel):
 
     levels: int
     prompts: int
+    wavelet: str
     teacher: str
     task_loss_plain: float
     task_loss_prompted: float
@@ -91,6 +92,7 @@ def train_prompts(job: PromptJob, out: Path, history: Path) -> None:
     info = PromptsInfo(
         levels=job.params.levels,
         prompts=job.params.prompts,
+        wavelet=job.params.wavelet,
         teacher=teacher_info.digest,
         task_loss_plain=mean["task_loss_plain"],
         task_loss_prompted=mean["task_loss"],
@@ -133,7 +135,7 @@ def _fit(teacher: nn.Module, job: PromptJob) -> tuple[dict[str, Tensor], list[di
         history = state["history"]
         print(f"Resuming after iteration {len(history)} of {params.iterations}")
 
-    step = PromptStep(teacher, prompts, params.overlap_weight)
+    step = PromptStep(teacher, prompts, params)
     batches = _batches(teacher.args, job, start=len(history))
     console = Console(stderr=True)
     for iteration in track(range(len(history), params.iterations), description="prompts", console=console):
@@ -154,8 +156,8 @@ def _fit(teacher: nn.Module, job: PromptJob) -> tuple[dict[str, Tensor], list[di
 class PromptStep:
     """The prompt loss of a batch: the prompted teacher's task loss and the overlap of its masks."""
 
-    def __init__(self, teacher: nn.Module, prompts: nn.ParameterList, overlap_weight: float) -> None:
-        self.teacher, self.prompts, self.overlap_weight = teacher, prompts, overlap_weight
+    def __init__(self, teacher: nn.Module, prompts: nn.ParameterList, params: Prompt) -> None:
+        self.teacher, self.prompts, self.params = teacher, prompts, params
         self.criterion = teacher.init_criterion()  # type: ignore[operator]
         self.overlaps: list[Tensor] = []
 
@@ -167,7 +169,7 @@ class PromptStep:
         with replaced_features(self.teacher, self._prompted):
             task = self._task_loss(batch)
         shared = torch.stack(self.overlaps).sum()
-        loss = task + self.overlap_weight * shared
+        loss = task + self.params.overlap_weight * shared
         if not torch.isfinite(loss):
             parts = f"task {task:.4g}, overlap {shared:.4g}"
             raise PipelineError(f"the prompt loss is not finite ({parts}): lower prompt.learning_rate")
@@ -179,9 +181,9 @@ class PromptStep:
     def _prompted(self, features: Features) -> Features:
         rebuilt = []
         for feature, prompt in zip(features, self.prompts, strict=True):
-            image, marked = prompted(feature, prompt)
+            image, marked = prompted(feature, prompt, self.params.wavelet)
             rebuilt.append(image)
-            self.overlaps.extend(overlap(mask) for mask in marked)
+            self.overlaps.extend(overlap(mask, self.params.overlap) for mask in marked)
         return rebuilt
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.distill.prompt import init_prompts, masks, overlap, prompted
-from pipeline.distill.wavelet import haar
+from pipeline.distill.wavelet import dwt
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])
@@ -17,8 +17,8 @@ def test_prompted__is_the_identity_for_zero_prompts(count: int) -> None:
 
 def test_masks__are_between_zero_and_one_and_equal_the_formula() -> None:
     prompt, feature = torch.randn(3, 4, 5), torch.randn(2, 5, 8, 8)
-    low, details = haar(feature, levels=2)
-    marked = masks(prompt, (low, details))
+    _, details = dwt(feature, levels=2)
+    marked = masks(prompt, feature)
     assert all(((mask > 0) & (mask < 1)).all() for mask in marked)
     first = details[0][:, :, 0] + details[0][:, :, 1] + details[0][:, :, 2]
     expected = (prompt[1] @ first.flatten(2)).sigmoid().view(2, 4, 4, 4)
@@ -32,6 +32,15 @@ def test_overlap__equals_the_pairwise_dice() -> None:
         dice = [2 * (a * b).sum() / (a.square().sum() + b.square().sum()) for a in sample for b in sample if a is not b]
         pairs.append(torch.stack([d for d in dice if d < 1 - 1e-12]).mean())
     torch.testing.assert_close(overlap(mask), torch.stack(pairs).mean())
+
+
+def test_overlap__jaccard_equals_the_papers_formula() -> None:
+    mask = torch.rand(3, 4, 5, 6, dtype=torch.float64)
+    pairs = []
+    for sample in mask.flatten(2):
+        for a in sample:
+            pairs += [(a * b).sum() / (a.square().sum() + b.square().sum() - (a * b).sum()) for b in sample]
+    torch.testing.assert_close(overlap(mask, "jaccard"), torch.stack(pairs).mean())
 
 
 def test_overlap__is_one_for_equal_masks_and_zero_for_one_prompt() -> None:
@@ -52,4 +61,14 @@ def test_init_prompts__start_every_mask_near_a_half() -> None:
     torch.manual_seed(0)
     (prompt,) = init_prompts([64], levels=3, prompts=6)
     assert prompt.shape == (4, 6, 64)
-    assert all((mask - 0.5).abs().max() < 0.25 for mask in masks(prompt, haar(torch.randn(2, 64, 16, 16), 3)))
+    assert all((mask - 0.5).abs().max() < 0.25 for mask in masks(prompt, torch.randn(2, 64, 16, 16)))
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "db2"])
+def test_prompted__passes_the_gradient_to_the_prompts_and_not_to_the_map(wavelet: str) -> None:
+    feature = torch.randn(1, 5, 8, 8)
+    prompt = torch.zeros(3, 2, 5, requires_grad=True)
+    rebuilt, _ = prompted(feature, prompt, wavelet)
+    rebuilt.square().sum().backward()
+    assert prompt.grad is not None
+    assert all(row.abs().sum() > 0 for row in prompt.grad)

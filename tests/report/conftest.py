@@ -149,13 +149,13 @@ def fake_params(students: tuple[str, ...], *, control: bool) -> Params:
             "teacher": training | {"model": "scenes-m"},
             "prompt": {
                 "levels": 3, "prompts": 2, "iterations": 200, "batch_size": 16, "learning_rate": 0.01,
-                "weight_decay": 0.001, "overlap_weight": 1.0, "seed": 0,
+                "weight_decay": 0.001, "wavelet": "haar", "overlap": "dice", "overlap_weight": 1.0, "seed": 0,
             },
             "students": dict.fromkeys(students, "scenes-n"),
             "student": training,
             "control": {"enabled": control},
             "distill": {
-                "method": "freekd", "weight": 1.0, "low_band_weight": 0.0, "mask": "prompt", "scale": "teacher_std",
+                "method": "freekd", "weight": 1.0, "weighting": "fixed", "options": {"freekd": {"mask": "prompt"}},
             },
             "evaluate": {"batch_size": 32, "score_threshold": 0.001, "nms_iou": 0.7, "max_detections": 100},
             "export": {"opset": 17, "dynamic_batch": True, "max_ap_drop": 0.002, "parity_images": 16},
