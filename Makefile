@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro test check lock clean
+.PHONY: help repro test check bench lock clean
 
 help:                      ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,8 +23,12 @@ test: $(VENV)/.ready       ## every test
 check: $(VENV)/.ready      ## lint, types and the fast tests
 	ruff check .
 	ruff format --check .
-	mypy pipeline stages models
+	mypy pipeline stages models benchmarks
 	$(PYTEST) -m "not slow"
+
+bench: $(VENV)/.ready      ## time the loss and the training step against the alternatives, record both
+	YOLO_OFFLINE=1 python -W ignore -m benchmarks.freekd_loss
+	YOLO_OFFLINE=1 python -W ignore -m benchmarks.distillation_step
 
 lock: $(VENV)/.ready       ## re-pin requirements.txt from pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-annotate --extra dev pyproject.toml -o requirements.txt

@@ -1,17 +1,20 @@
-"""Accuracy of the teacher on the test split."""
+"""Accuracy of the teacher on the test split, plain and with its features masked by the prompts."""
 
 from pathlib import Path
 
 from pipeline.data.prepared import open_dataset
 from pipeline.evaluation.checkpoint import evaluate_checkpoint
+from pipeline.evaluation.prompted import evaluate_prompted
 from pipeline.stage import Stage, run_stage
 
 
 def work(stage: Stage) -> None:
-    """Write results/detect/teacher/accuracy-torch.json."""
+    """Write results/detect/teacher/accuracy-torch{,-prompted}.json."""
     params, dataset = stage.params, open_dataset(Path("dataset"))
-    record = Path("results/detect/teacher/accuracy-torch.json")
-    evaluate_checkpoint(Path("artifacts/teacher"), dataset, params.evaluate, params.machine, record)
+    teacher, prompts, records = Path("artifacts/teacher"), Path("artifacts/prompts"), Path("results/detect/teacher")
+    evaluate_checkpoint(teacher, dataset, params.evaluate, params.machine, records / "accuracy-torch.json")
+    record = records / "accuracy-torch-prompted.json"
+    evaluate_prompted(teacher, prompts, dataset, params.evaluate, params.machine, record)
 
 
 if __name__ == "__main__":

@@ -109,13 +109,13 @@ class FreeKD(DistillationLoss):
         boxes: tuple[list[Tensor], list[Tensor]] | None = None,
     ) -> dict[str, Tensor]:
         """Compare all maps."""
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.weights}
         with torch.autocast(student[0].device.type, enabled=False):
-            aligned = [adapt(s) for adapt, s in zip(self.adapters, student, strict=True)]
-            omegas = self._omegas(aligned, teacher)
-            parts: dict[str, list[Tensor]] = {name: [] for name in self.weights}
-            for level, (s, t) in enumerate(zip(aligned, teacher, strict=True)):
-                score = None if confidence is None else confidence[level]
-                for name, value in self._compare(s, t, self._gates(level, s, t, score), omegas[level]).items():
+            omegas = self._omegas(student, teacher)
+            for level, (adapt, s, t) in enumerate(zip(self.adapters, student, teacher, strict=True)):
+                aligned = adapt(s)
+                gates = self._gates(level, aligned, t, None if confidence is None else confidence[level])
+                for name, value in self._compare(aligned, t, gates, omegas[level]).items():
                     parts[name].append(value)
                 if "head" in parts:
                     parts["head"].append(_box_term(level, boxes))
@@ -184,9 +184,11 @@ class FreeKD(DistillationLoss):
         (low_h, low_w), *details = sizes
         return [1 / (n * c * low_h * low_w), *(1 / (3 * n * c * h * w) for h, w in details)]
 
-    def _omegas(self, aligned: list[Tensor], teacher: list[Tensor]) -> list[Tensor] | list[None]:
+    def _omegas(self, student: list[Tensor], teacher: list[Tensor]) -> list[Tensor] | list[None]:
         if self.variant != "paper":
             return [None] * len(teacher)
+        with torch.no_grad():
+            aligned = [adapt(s) for adapt, s in zip(self.adapters, student, strict=True)]
         pairs = zip(self.relation_teacher(teacher), self.relation_student(aligned), strict=True)
         return [joint(t, s) for t, s in pairs]
 

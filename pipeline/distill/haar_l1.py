@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.distill.wavelet import blocks, even
 
-CHUNK = {"cpu": 2**19, "cuda": 2**25}  # elements: what a core's cache holds; few kernel launches
+CHUNK = {"cpu": 2**18, "cuda": 2**25}  # elements: what a cache holds; few kernel launches
 
 
 def haar_l1(student: Tensor, teacher: Tensor, details: list[Tensor], low: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -58,19 +58,21 @@ class _HaarL1(torch.autograd.Function):
             if low is not None and low_gradient is not None:
                 low_gradient[at] = torch.sign(band) * (_of(low, images) / size)
                 low_sums[at] = band.mul_(low_gradient[at]).sum(dim=(2, 3))
-        ctx.save_for_backward(gradient, low_gradient)
+        ctx.gradients = gradient, low_gradient  # not saved tensors: backward scales them in place, so it runs once
         return high_sums, low_sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, high: Tensor, low: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, low_gradient = ctx.saved_tensors
-        result = gradient * high[:, :, None, None]
+        if ctx.gradients is None:
+            raise RuntimeError("haar_l1 computes its gradient once: run forward again before a second backward")
+        (gradient, low_gradient), ctx.gradients = ctx.gradients, None
+        gradient *= high[:, :, None, None]
         if low_gradient is not None:
             levels = len(ctx.needs_input_grad) - 3
             blocky = F.interpolate(low_gradient * low[:, :, None, None], scale_factor=2**levels)
-            result += blocky[..., : result.shape[2], : result.shape[3]]
-        return (result, *[None] * (len(ctx.needs_input_grad) - 1))
+            gradient += blocky[..., : gradient.shape[2], : gradient.shape[3]]
+        return (gradient, *[None] * (len(ctx.needs_input_grad) - 1))
 
 
 def _detail_gradient(x: Tensor, weights: list[Tensor], out: Tensor) -> Tensor:

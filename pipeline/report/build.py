@@ -166,8 +166,9 @@ CAPTIONS = {  # file -> heading and caption in the report
     ),
     "masks.png": (
         "Where the teacher looks",
-        """The prompt's masks of points of interest: where they are bright, the student is asked most to match the
-        teacher's frequency bands. Level 1 is the finest. Each mask is stretched to the range that stands under it.""",
+        """The prompts' masks of points of interest, averaged over the prompts, per pyramid map (row) and wavelet band
+        (column): where they are bright, the student is asked most to match the teacher's band. Level 1 is the finest.
+        Each mask is stretched to the range that stands under it: one of 0.50 to 0.52 marks next to nothing.""",
     ),
     "training_curves.png": (
         "Training",

@@ -57,11 +57,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class MaskedImage:
-    """One image (H, W, 3) uint8 RGB and its masks in [0, 1]: per pyramid level (h, w) or (T, h, w), finest first."""
+    """One image (H, W, 3) uint8 RGB and the masks (h, w) in [0, 1] of one pyramid map, by the name of their band."""
 
     name: str
     image: Image8
-    masks: list[npt.NDArray[np.floating]]
+    masks: dict[str, npt.NDArray[np.floating]]
 
 
 def draw_predictions(path: Path, scenes: Sequence[Scene], classes: Sequence[str], min_score: float = 0.25) -> None:
@@ -92,21 +92,19 @@ def draw_predictions(path: Path, scenes: Sequence[Scene], classes: Sequence[str]
 
 
 def draw_masks(path: Path, images: Sequence[MaskedImage]) -> None:
-    """Draw one row per image: the image, then each level's masks as heat over it.
+    """Draw one row per image and pyramid map: the image, then each band's mask as heat over it.
 
     Every mask is stretched to its own range, which stands under it: a mask of 0.50 to 0.52 says next to nothing.
 
     Raises:
-        PipelineError: if there is no image, or the images differ in levels or masks.
+        PipelineError: if there is no image, or the images differ in their bands.
 
     """
-    stacks = [[mask if mask.ndim == 3 else mask[None] for mask in image.masks] for image in images]
-    titles = _common([_mask_titles(stack) for stack in stacks], path)
+    titles = _common([list(image.masks) for image in images], path)
     cells = []
-    for image, stack in zip(images, stacks, strict=True):
+    for image in images:
         canvas, _ = _enlarged(image.image, _cell_side(1 + len(titles)))
-        masks = [mask for level in stack for mask in level]
-        row = [(_with_heat(canvas, mask), f"{mask.min():.2f} to {mask.max():.2f}") for mask in masks]
+        row = [(_with_heat(canvas, m), f"{m.min():.2f} to {m.max():.2f}") for m in image.masks.values()]
         cells.append([(canvas, image.name), *row])
     _sheet(["image", *titles], cells).save(path, format="PNG")
 
@@ -173,13 +171,6 @@ def _with_heat(canvas: Image.Image, mask: npt.NDArray[np.floating]) -> Image.Ima
     flat = 64 + np.asarray(canvas.convert("L"), dtype=np.float64)[..., None] / 2  # so that bright is heat, not image
     blend = 0.4 * flat + 0.6 * heat
     return Image.fromarray(blend.astype(np.uint8))
-
-
-def _mask_titles(stack: Sequence[npt.NDArray[np.floating]]) -> list[str]:
-    titles = []
-    for index, level in enumerate(stack, start=1):
-        titles += [f"level {index}" + (f", prompt {t + 1}" if len(level) > 1 else "") for t in range(len(level))]
-    return titles
 
 
 def _verdict(truth: Boxes, found: Boxes) -> str:

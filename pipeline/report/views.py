@@ -19,6 +19,8 @@ from pipeline.report.drawing import Boxes, MaskedImage, Scene
 from pipeline.training.checkpoint import SKIPPED, load_checkpoint
 from pipeline.training.prompts import load_prompts
 
+MASKED_IMAGES = 3  # each takes a row per pyramid map
+
 
 def draw(artifacts: Path, dataset: PreparedDataset, params: Params) -> Drawings:
     """See the first test images through the teacher, its prompts, and the first student.
@@ -59,17 +61,17 @@ def _scene(dataset: PreparedDataset, image: Path, found: dict[str, Prediction]) 
 
 
 def _masked(artifacts: Path, dataset: PreparedDataset, images: list[Path]) -> list[MaskedImage]:
-    """Average the prompts' masks of the finest detail level, per pyramid map."""
-    teacher, _ = load_checkpoint(artifacts / "teacher")
+    """Average the prompts' masks, per image, pyramid map and band."""
+    teacher, teacher_info = load_checkpoint(artifacts / "teacher")
     prompts, info = load_prompts(artifacts / "prompts")
+    bands = ["low band", *(f"details, level {level}" for level in range(1, info.levels + 1))]
     drawn = []
-    for image in images:
+    for image in images[:MASKED_IMAGES]:
         square, _ = letterbox(load_image(image), dataset.info.image_size_px)
-        features = features_only(teacher, torch.from_numpy(square)[None])
-        of_level = [
-            masks(prompts[str(level)], feature, info.wavelet)[1][0].mean(dim=0).numpy()  # (h, w)
-            for level, feature in enumerate(features)
-        ]
         pixels = (square.transpose(1, 2, 0) * 255).round().astype(np.uint8)
-        drawn.append(MaskedImage(image.stem, pixels, of_level))
+        features = features_only(teacher, torch.from_numpy(square)[None])
+        for level, (feature, stride) in enumerate(zip(features, teacher_info.strides, strict=True)):
+            marked = masks(prompts[str(level)], feature, info.wavelet)  # (1, T, h, w) per band
+            averaged = {band: mask[0].mean(dim=0).numpy() for band, mask in zip(bands, marked, strict=True)}
+            drawn.append(MaskedImage(f"{image.stem}, stride {stride}", pixels, averaged))
     return drawn

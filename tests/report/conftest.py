@@ -180,8 +180,8 @@ def fake_drawings(*, control: bool = True) -> Drawings:
             for c, name in enumerate(columns)
         }
         scenes.append(Scene(f"scene-{index:05d}", image, Boxes(boxes, classes), predictions))
-        levels = [rng.uniform(0.4, 0.6, (2, side, side)).astype(np.float32) for side in (16, 8)]
-        masked.append(MaskedImage(f"scene-{index:05d}", image, levels))
+        bands = {f"level {side}": rng.uniform(0.4, 0.6, (side, side)).astype(np.float32) for side in (16, 8)}
+        masked.append(MaskedImage(f"scene-{index:05d}", image, bands))
     return Drawings(CLASSES, scenes, masked)
 
 

@@ -65,10 +65,12 @@ def test_verdict__right_class_at_iou_half_and_each_object_once(found: Boxes, ver
     assert _verdict(TRUTH, found) == verdict
 
 
-def test_masks__one_column_per_level_and_prompt(tmp_path: Path) -> None:
+def test_masks__one_row_per_map_and_one_column_per_band(tmp_path: Path) -> None:
     ramp = np.linspace(0, 1, 144, dtype=np.float32).reshape(12, 12)
-    images = [MaskedImage("one", GREY, [np.stack([ramp, 1 - ramp]), ramp[::2, ::2]]), MaskedImage("two", GREY, [
-        np.stack([ramp, ramp]), np.full((6, 6), 0.5, dtype=np.float32)])]  # fmt: skip
+    images = [
+        MaskedImage("one", GREY, {"low": ramp, "level 1": 1 - ramp, "level 2": ramp[::2, ::2]}),
+        MaskedImage("two", GREY, {"low": ramp, "level 1": ramp, "level 2": np.full((6, 6), 0.5, dtype=np.float32)}),
+    ]
     draw_masks(tmp_path / "m.png", images)
     with Image.open(tmp_path / "m.png") as picture:
         assert picture.size == (10 + 4 * (397 + 10), 34 + 2 * (298 + 26 + 10))
