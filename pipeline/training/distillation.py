@@ -96,7 +96,7 @@ class DistillationCriterion:
 
     def _explain(self, parts: dict[str, Tensor], student: list[Tensor], teacher: list[Tensor]) -> str:
         """Say where a distillation that is not finite comes from."""
-        values = ", ".join(f"{name} {float(part):.4g}" for name, part in parts.items())
+        values = ", ".join(f"{name} {float(part.detach()):.4g}" for name, part in parts.items())
         maps = "; ".join(
             f"map {level}: student {tuple(s.shape)} {_range(s)}, teacher {tuple(t.shape)} {_range(t)}"
             for level, (s, t) in enumerate(zip(student, teacher, strict=True))
@@ -126,9 +126,12 @@ class DistillationTrainer(Trainer):
         job, distill = self.teacher_job, self.teacher_job.distill
         teacher, _ = load_checkpoint(job.teacher_dir)
         prompts, info = load_prompts(job.prompts_dir)
-        options = dict(distill.options.get(distill.method, {}))
+        options: dict[str, Any] = dict(distill.options.get(distill.method, {}))
         if distill.method == "freekd":
-            options |= {"levels": info.levels, "prompts": info.prompts, "wavelet": info.wavelet}
+            trained = {"levels": info.levels, "prompts": info.prompts, "wavelet": info.wavelet}
+            if twice := sorted(set(trained) & set(options)):
+                raise PipelineError(f"distill.options.freekd.{twice[0]}: remove it, section prompt says it")
+            options |= trained
         torch.manual_seed(self.job.training.seed)  # the adapters are equal on every rank
         loss = build_loss(distill.method, head_channels(student), head_channels(teacher), **options)
         if hasattr(loss, "load_prompts"):

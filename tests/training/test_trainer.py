@@ -87,6 +87,67 @@ def test_distillation__a_killed_and_resumed_run_ends_with_the_same_bytes(
     assert bytes_of(whole) == bytes_of(run(resumed, tmp_path / "resumed", DistillationTrainer, teacher_job=teacher_job))
 
 
+METHODS = {
+    "freekd": {"variant": "plus", "mask": "prompt*score", "head": 1.0, "spatial": 1.0, "refine_after_steps": 4},
+    "fgd": {},
+    "dist": {},
+    "maskd": {"warmup_steps": 4},
+    "ultralytics": {},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_distillation__every_kind_of_method_resumes_exactly(
+    job: Job, teacher_job: TeacherJob, tmp_path: Path, method: str
+) -> None:
+    """Methods that read scores, objects, confidence or boxes, and those that count steps."""
+    weighting = "linear" if method == "dist" else "balanced"
+    update = {"method": method, "weighting": weighting, "weight": 0.3, "options": {method: METHODS[method]}}
+    teacher_job = replace(teacher_job, distill=teacher_job.distill.model_copy(update=update))
+    whole = run(
+        replace(job, state_dir=tmp_path / "a"), tmp_path / "whole", DistillationTrainer, teacher_job=teacher_job
+    )
+    resumed = replace(job, state_dir=tmp_path / "b")
+    with pytest.raises(Killed):
+        run(resumed, tmp_path / "resumed", killed_after(2, DistillationTrainer), teacher_job=teacher_job)
+    assert bytes_of(whole) == bytes_of(run(resumed, tmp_path / "resumed", DistillationTrainer, teacher_job=teacher_job))
+
+
+def test_distillation__that_is_not_finite_names_step_map_and_shapes_and_keeps_the_state(
+    job: Job, teacher_job: TeacherJob, tmp_path: Path
+) -> None:
+    class Diverging(DistillationTrainer):
+        def optimizer_step(self) -> None:
+            super().optimizer_step()
+            if self.epoch == 1:
+                self.distill_loss.adapters[1].bias.data.fill_(torch.inf)
+
+    message = (
+        r"not finite at step 5 \(high (nan|inf).*map 1: student \(8, \d+, 4, 4\) from .*, teacher \(8, \d+, 4, 4\) from"
+    )
+    with pytest.raises(PipelineError, match=message):
+        run(replace(job, state_dir=tmp_path / "a"), tmp_path / "out", Diverging, teacher_job=teacher_job)
+    assert (tmp_path / "a/last.pt").exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        ({"options": {"freekd": {"levels": 2}}}, r"distill.options.freekd.levels: .*section prompt"),
+        ({"options": {"freekd": {"masks": "score"}}}, r"distill.options.freekd.masks: unknown option"),
+        ({"method": "dist", "weighting": "balanced"}, r"distill.weighting: balanced"),
+    ],
+)
+def test_distillation__options_that_do_not_fit_stop_before_the_first_step(
+    job: Job, teacher_job: TeacherJob, tmp_path: Path, update: dict[str, Any], message: str
+) -> None:
+    wrong = replace(teacher_job, distill=teacher_job.distill.model_copy(update=update))
+    with pytest.raises(PipelineError, match=message):
+        run(replace(job, state_dir=tmp_path / "a"), tmp_path / "out", DistillationTrainer, teacher_job=wrong)
+    assert not (tmp_path / "out").exists()
+
+
 def test_distillation__weight_zero_is_the_control(job: Job, teacher_job: TeacherJob, tmp_path: Path) -> None:
     off = replace(teacher_job, distill=teacher_job.distill.model_copy(update={"weight": 0.0}))
     control = run(replace(job, state_dir=tmp_path / "a"), tmp_path / "control")
