@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.distill.adapter import adapters
+from pipeline.distill.adapter import Adapter, adapters
 from pipeline.distill.haar_l1 import haar_l1
 from pipeline.distill.loss import DistillationLoss
 from pipeline.distill.prompt import init_prompts, masks
@@ -44,6 +44,7 @@ class FreeKD(DistillationLoss):
         prompts: T.
         wavelet: Any that `dwt` knows; only Haar has the fused kernel.
         mask: Where the points of interest come from. Scores are divided by their mean over the batch.
+        adapter: See `adapters`.
         scale: `teacher_std` divides every map by the teacher's standard deviation, `none` compares raw maps.
         reduction: `mean` weighs every wavelet level alike (as released), `sum` every coefficient (as the paper writes
             it, per position and channel).
@@ -65,6 +66,7 @@ class FreeKD(DistillationLoss):
         prompts: int = 6,
         wavelet: str = "haar",
         mask: Mask = "prompt",
+        adapter: Adapter = "linear",
         scale: Literal["none", "teacher_std"] = "none",
         reduction: Literal["mean", "sum"] | None = None,
         high: float | None = None,
@@ -82,7 +84,7 @@ class FreeKD(DistillationLoss):
         weights = {"high": high, "low": low, "spatial": spatial, "head": head}
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.extras = frozenset(["confidence"] * ("score" in mask) + ["boxes"] * (head != 0))
-        self.adapters = adapters(student_channels, teacher_channels)
+        self.adapters = adapters(student_channels, teacher_channels, adapter)
         self.prompts = init_prompts(teacher_channels, levels, prompts).requires_grad_(False)
         if variant == "paper":
             self.relation_teacher, self.relation_student = Relation(teacher_channels), Relation(teacher_channels)

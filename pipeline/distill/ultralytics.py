@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pipeline.distill.adapter import adapters
 from pipeline.distill.loss import DistillationLoss
 
 
@@ -34,10 +35,7 @@ class Ultralytics(DistillationLoss):
     ) -> None:
         super().__init__()
         self.weights = {"l2": weight}
-        pairs = zip(student_channels, teacher_channels, strict=True)
-        self.projectors = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(s, t, kernel_size=1), nn.ReLU(), nn.Conv2d(t, t, kernel_size=1)) for s, t in pairs
-        )
+        self.projectors = adapters(student_channels, teacher_channels, "mlp")
 
     def forward(
         self, student: list[Tensor], teacher: list[Tensor], *, confidence: list[Tensor] | None = None

@@ -38,8 +38,9 @@ def test_prompted_teacher__equals_the_plain_one_for_zero_prompts_only(
     mini_dataset: PreparedDataset, params: Params, cpu: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build("micro-n.yaml", mini_dataset.info.classes, seed=0)
-    for branch in model.model[-1].cv3:
-        torch.nn.init.normal_(branch[-1].weight, std=30)  # so that scores depend on features, untrained as they are
+    with torch.no_grad():
+        for _ in range(20):
+            model.train()(torch.rand(4, 3, 64, 64))  # BatchNorm statistics: untrained features vanish without them
     teacher, record = tmp_path / "teacher", tmp_path / "record.json"
     save_checkpoint(teacher, model, name="teacher", role="teacher", image_size_px=64, best_epoch=1, made_by="test")
     images = np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32)
@@ -50,10 +51,10 @@ def test_prompted_teacher__equals_the_plain_one_for_zero_prompts_only(
         return evaluate(backend, *arguments, **options)
 
     monkeypatch.setattr("pipeline.evaluation.prompted.evaluate", watched)
-    for size in (0.0, 1e6):
+    for size in (0.0, 1000.0):
         prompts = save_prompts(tmp_path / f"prompts-{size}", head_channels(model), size)
         evaluate_prompted(teacher, prompts, mini_dataset, params.evaluate, cpu, record)
     assert read_record(record, Accuracy).runtime == "torch-prompted"
     plain = load(teacher)(images)[0]
     np.testing.assert_allclose(found[0], plain, rtol=1e-4, atol=1e-3)
-    assert not np.allclose(found[1], plain, rtol=1e-2)
+    assert not np.allclose(found[1], plain, rtol=1e-4, atol=1e-3)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.data.prepared import PreparedDataset
+from pipeline.distill.losses import LOSSES
 from pipeline.errors import PipelineError
 from pipeline.params import Machine, Params, Prompt, Teacher
 from pipeline.training.checkpoint import load_checkpoint, load_info
@@ -87,20 +88,17 @@ def test_distillation__a_killed_and_resumed_run_ends_with_the_same_bytes(
     assert bytes_of(whole) == bytes_of(run(resumed, tmp_path / "resumed", DistillationTrainer, teacher_job=teacher_job))
 
 
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
+    **{method: {} for method in LOSSES},
     "freekd": {"variant": "plus", "mask": "prompt*score", "head": 1.0, "spatial": 1.0, "refine_after_steps": 4},
-    "fgd": {},
-    "dist": {},
     "maskd": {"warmup_steps": 4},
-    "ultralytics": {},
 }
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_distillation__every_kind_of_method_resumes_exactly(
+def test_distillation__every_method_resumes_exactly(
     job: Job, teacher_job: TeacherJob, tmp_path: Path, method: str
 ) -> None:
-    """Methods that read scores, objects, confidence or boxes, and those that count steps."""
     weighting = "linear" if method == "dist" else "balanced"
     update = {"method": method, "weighting": weighting, "weight": 0.3, "options": {method: METHODS[method]}}
     teacher_job = replace(teacher_job, distill=teacher_job.distill.model_copy(update=update))
