@@ -54,7 +54,7 @@ class _HaarL1(torch.autograd.Function):
             at = images, channels
             difference = student[at] - teacher[at]
             band = _detail_gradient(difference, [_of(weight, images) for weight in scaled], gradient[at])
-            high_sums[at] = difference.mul_(gradient[at]).sum(dim=(2, 3))
+            high_sums[at] = torch.linalg.vecdot(difference.flatten(2), gradient[at].flatten(2))
             if low is not None and low_gradient is not None:
                 low_gradient[at] = torch.sign(band) * (_of(low, images) / size)
                 low_sums[at] = band.mul_(low_gradient[at]).sum(dim=(2, 3))
@@ -80,13 +80,15 @@ def _detail_gradient(x: Tensor, weights: list[Tensor], out: Tensor) -> Tensor:
     a, b, c, d = blocks(even(x))
     top, bottom, left, right = a + b, c + d, a - b, c - d
     low = top + bottom
-    lh, hl, hh = top.sub_(bottom), left + right, left.sub_(right)
-    lh, hl, hh = (band.sign_().mul_(weights[0]) for band in (lh, hl, hh))
-    upper, lower = lh, -lh
+    lh, hl, hh = top.sub_(bottom).sign_(), left + right, left.sub_(right)
+    hl, hh = hl.sign_().mul_(weights[0]), hh.sign_().mul_(weights[0])
     if len(weights) > 1:
         coarser = torch.empty_like(low)
         low = _detail_gradient(low, weights[1:], coarser)
-        upper, lower = upper + coarser, lower.add_(coarser)
+        upper, lower = torch.addcmul(coarser, lh, weights[0]), coarser.addcmul_(lh, weights[0], value=-1)
+    else:
+        upper = lh.mul_(weights[0])
+        lower = -upper
     h, w = x.shape[-2:]
     full = out if h % 2 == w % 2 == 0 else out.new_empty(*out.shape[:2], h + h % 2, w + w % 2)
     a, b, c, d = blocks(full)
