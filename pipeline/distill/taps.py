@@ -64,7 +64,10 @@ def frozen(model: nn.Module, device: torch.device) -> nn.Module:
 
 @torch.no_grad()
 def features_only(model: nn.Module, images: Tensor) -> Features:
-    """Run a frozen model up to its head, and not through it."""
+    """Run a frozen model up to its head, and not through it.
+
+    Not in inference mode, which is no faster here: losses may keep the maps for their backward pass.
+    """
     features: Features = []
 
     def stop(_head: nn.Module, arguments: tuple[Any, ...]) -> None:
