@@ -30,7 +30,7 @@ class FreeKD(DistillationLoss):
     Shape:
         student, teacher: equally long lists of (N, C_i, H_i, W_i), finest first.
         confidence: for the masks with a score: per map (N, 1, H_i, W_i) in [0, 1], the teacher's class confidence.
-        boxes: for the part `head`: the box branches' outputs (N, R, H_i, W_i) of student and of teacher.
+        boxes: for the part `head`: the box branches' outputs (N, 4 reg_max, H_i, W_i) of student and of teacher.
         Returns the unweighted parts whose weight is not 0, each summed over maps: `high` (details) and `low` (the low
         band), `spatial` (mean squared error of the aligned maps) and `head` (smooth L1 of the box branches).
 
@@ -51,7 +51,8 @@ class FreeKD(DistillationLoss):
         high: Weight of the details; null: the variant's own.
         low: Of the low band; null: the variant's own.
         spatial: Of the squared error that the official configs add (5 for RetinaNet); 0 leaves it out.
-        head: Of the box-branch term that the official configs add (1 for RetinaNet); 0 leaves it out.
+        head: Of the smooth L1 between box branches that the official configs add (1 for RetinaNet); 0 leaves it out.
+            Heads of different `reg_max` are compared by the distances that they predict.
         refine_after_steps: Warm-up of `plus`, in training steps.
 
     """
@@ -204,10 +205,13 @@ def _pooled(score: Tensor, depth: int, size: tuple[int, int]) -> Tensor:
 def _box_term(level: int, boxes: tuple[list[Tensor], list[Tensor]] | None) -> Tensor:
     if boxes is None:
         raise PipelineError("freekd with head > 0 needs the box branches' outputs of student and teacher")
-    s, t = boxes[0][level], boxes[1][level]
-    if s.shape != t.shape:
-        raise PipelineError(
-            f"freekd's part `head`, map {level}: the student's box branch gives {tuple(s.shape)} and the teacher's "
-            f"{tuple(t.shape)}: set head to 0, or choose models of equal reg_max"
-        )
-    return F.smooth_l1_loss(s.float(), t.float())
+    s, t = boxes[0][level].float(), boxes[1][level].float()
+    return F.smooth_l1_loss(s, t) if s.shape == t.shape else F.smooth_l1_loss(_distances(s), _distances(t))
+
+
+def _distances(x: Tensor) -> Tensor:
+    """Decode a box branch (N, 4 bins, H, W) to the expected distances (N, 4, H, W), in units of the stride."""
+    bins = x.shape[1] // 4
+    if bins == 1:
+        return x
+    return torch.einsum("nkbhw,b->nkhw", x.unflatten(1, (4, bins)).softmax(dim=2), torch.arange(bins).to(x))

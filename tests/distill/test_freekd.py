@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_wavelets import DWTForward
 from torch import Tensor, nn
+from ultralytics.nn.modules import DFL
 
 from pipeline.distill import build_loss
 from pipeline.distill.prompt import masks
@@ -185,6 +186,16 @@ def test_freekd__spatial_and_head_parts_equal_the_official_configs() -> None:
     spatial = sum(F.mse_loss(s, t) for s, t in zip(student, teacher, strict=True))
     head = sum(F.smooth_l1_loss(s, t) for s, t in zip(*boxes, strict=True))
     torch.testing.assert_close((parts["spatial"], parts["head"]), (spatial, head))
+
+
+def test_freekd__heads_of_different_reg_max_are_compared_by_the_distances_they_predict() -> None:
+    student, teacher = maps(1), [t.detach() for t in maps(2)]
+    direct = maps(3, [4, 4, 4])
+    binned = [torch.randn(2, 32, *b.shape[2:]) for b in direct]
+    found = freekd(head=1.0)(student, teacher, boxes=(direct, binned))["head"]
+    decoded = [DFL(8)(b.flatten(2)).view(2, 4, *b.shape[2:]) for b in binned]
+    expected = sum(F.smooth_l1_loss(d, b) for d, b in zip(direct, decoded, strict=True))
+    torch.testing.assert_close(found, expected)
 
 
 def test_freekd__zero_when_features_equal() -> None:
