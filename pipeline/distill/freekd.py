@@ -43,7 +43,8 @@ class FreeKD(DistillationLoss):
         levels: Of the wavelet transform.
         prompts: T.
         wavelet: Any that `dwt` knows; only Haar has the fused kernel.
-        mask: Where the points of interest come from. Scores are divided by their mean over the batch.
+        mask: Where the points of interest come from. Scores are divided by their mean over the batch; they weigh the
+            part `spatial` as well.
         adapter: See `adapters`.
         scale: `teacher_std` divides every map by the teacher's standard deviation, `none` compares raw maps.
         reduction: `mean` weighs every wavelet level alike (as released), `sum` every coefficient (as the paper writes
@@ -117,7 +118,10 @@ class FreeKD(DistillationLoss):
             omegas = self._omegas(student, teacher)
             for level, (adapt, s, t) in enumerate(zip(self.adapters, student, teacher, strict=True)):
                 aligned = adapt(s)
-                gates = self._gates(level, aligned, t, None if confidence is None else confidence[level])
+                score = self._score(None if confidence is None else confidence[level])
+                gates = self._gates(level, aligned, t, score)
+                if "spatial" in parts:
+                    parts["spatial"].append(self._squared_error(aligned, t, score))
                 for name, value in self._compare(aligned, t, gates, omegas[level]).items():
                     parts[name].append(value)
                 if "head" in parts:
@@ -127,20 +131,32 @@ class FreeKD(DistillationLoss):
         return {name: torch.stack(values).sum() for name, values in parts.items()}
 
     def _compare(self, s: Tensor, t: Tensor, gates: list[Tensor], omega: Tensor | None) -> dict[str, Tensor]:
-        """Measure the parts of one map pair."""
-        scale = t.std().clamp_min(1e-6) if self.scale == "teacher_std" else 1.0
-        parts = {}
-        if "spatial" in self.weights:
-            parts["spatial"] = F.mse_loss(s, t) / scale**2
+        """Measure `high` and `low` of one map pair."""
+        scale = self._scale(t)
         if self.variant == "plus" or self.wavelet != "haar":
             high, low = self._distances((s - t) / scale, gates)
         else:
             high, low = haar_l1(s, t, gates[1:], gates[0] if "low" in self.weights else None)
             high, low = high / scale, low / scale
-        for name, sums in (("high", high), ("low", low)):
-            if name in self.weights:
-                parts[name] = (sums if omega is None else sums * omega).sum()
-        return parts
+        parts = {"high": high, "low": low}
+        return {name: (s if omega is None else s * omega).sum() for name, s in parts.items() if name in self.weights}
+
+    def _squared_error(self, s: Tensor, t: Tensor, score: Tensor | None) -> Tensor:
+        """Average the squared error over channels and positions; with a score, weighted as Ultralytics' loss is."""
+        if score is None:
+            return F.mse_loss(s, t) / self._scale(t) ** 2
+        return ((s - t).square().mean(dim=1, keepdim=True) * score).mean() / self._scale(t) ** 2
+
+    def _scale(self, t: Tensor) -> Tensor | float:
+        return t.std().clamp_min(1e-6) if self.scale == "teacher_std" else 1.0
+
+    def _score(self, confidence: Tensor | None) -> Tensor | None:
+        """Divide the teacher's confidence by its mean, where the mask asks for it."""
+        if "score" not in self.mask:
+            return None
+        if confidence is None:
+            raise PipelineError(f"freekd with mask {self.mask!r} needs the teacher's confidence beside its maps")
+        return confidence / confidence.mean().clamp_min(1e-9)
 
     def _distances(self, difference: Tensor, gates: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Do what `haar_l1` does for any wavelet, and for the distances of `plus`."""
@@ -163,10 +179,7 @@ class FreeKD(DistillationLoss):
                 refined = masks(self.prompts[level], s, self.wavelet)
                 marked = [m * r for m, r in zip(marked, refined, strict=True)]
             gates = [mask.mean(dim=1, keepdim=True) for mask in marked]
-        if "score" in self.mask:
-            if score is None:
-                raise PipelineError(f"freekd with mask {self.mask!r} needs the teacher's confidence beside its maps")
-            score = score / score.mean().clamp_min(1e-9)
+        if score is not None:
             depths = [self.levels, *range(1, self.levels + 1)]
             gates = [g * _pooled(score, depth, z) for g, depth, z in zip(gates, depths, sizes, strict=True)]
         return [gate * weight for gate, weight in zip(gates, self._coefficient_weights(t, sizes), strict=True)]

@@ -188,6 +188,17 @@ def test_freekd__spatial_and_head_parts_equal_the_official_configs() -> None:
     torch.testing.assert_close((parts["spatial"], parts["head"]), (spatial, head))
 
 
+@pytest.mark.usefixtures("_float64")
+def test_freekd__with_scores_the_spatial_part_is_ultralytics_loss() -> None:
+    student, teacher = maps(1), [t.detach() for t in maps(2)]
+    confidence = [torch.rand_like(t[:, :1]) for t in teacher]
+    rival = build_loss("ultralytics", CHANNELS, CHANNELS)
+    loss = freekd(mask="score", spatial=1.0, adapter="mlp")
+    loss.adapters.load_state_dict(rival.projectors.state_dict())
+    found = loss(student, teacher, confidence=confidence)["spatial"]
+    torch.testing.assert_close(found, rival(student, teacher, confidence=confidence)["l2"])
+
+
 def test_freekd__heads_of_different_reg_max_are_compared_by_the_distances_they_predict() -> None:
     student, teacher = maps(1), [t.detach() for t in maps(2)]
     direct = maps(3, [4, 4, 4])
