@@ -119,11 +119,12 @@ class FreeKD(DistillationLoss):
             for level, (adapt, s, t) in enumerate(zip(self.adapters, student, teacher, strict=True)):
                 aligned = adapt(s)
                 score = self._score(None if confidence is None else confidence[level])
-                gates = self._gates(level, aligned, t, score)
                 if "spatial" in parts:
                     parts["spatial"].append(self._squared_error(aligned, t, score))
-                for name, value in self._compare(aligned, t, gates, omegas[level]).items():
-                    parts[name].append(value)
+                if "high" in parts or "low" in parts:
+                    gates = self._gates(level, aligned, t, score)
+                    for name, value in self._compare(aligned, t, gates, omegas[level]).items():
+                        parts[name].append(value)
                 if "head" in parts:
                     parts["head"].append(_box_term(level, boxes))
         if self.variant == "plus" and self.training:
@@ -219,10 +220,10 @@ def _box_term(level: int, boxes: tuple[list[Tensor], list[Tensor]] | None) -> Te
     if boxes is None:
         raise PipelineError("freekd with head > 0 needs the box branches' outputs of student and teacher")
     s, t = boxes[0][level].float(), boxes[1][level].float()
-    return F.smooth_l1_loss(s, t) if s.shape == t.shape else F.smooth_l1_loss(_distances(s), _distances(t))
+    return F.smooth_l1_loss(s, t) if s.shape == t.shape else F.smooth_l1_loss(_box_distances(s), _box_distances(t))
 
 
-def _distances(x: Tensor) -> Tensor:
+def _box_distances(x: Tensor) -> Tensor:
     """Decode a box branch (N, 4 bins, H, W) to the expected distances (N, 4, H, W), in units of the stride."""
     bins = x.shape[1] // 4
     if bins == 1:
