@@ -36,4 +36,4 @@ def _linear(student_channels: int, teacher_channels: int) -> nn.Conv2d:
 
 def _mlp(student_channels: int, teacher_channels: int) -> nn.Sequential:
     first, second = nn.Conv2d(student_channels, teacher_channels, 1), nn.Conv2d(teacher_channels, teacher_channels, 1)
-    return nn.Sequential(first, nn.ReLU(), second)
+    return nn.Sequential(first, nn.ReLU(inplace=True), second)

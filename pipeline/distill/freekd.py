@@ -144,9 +144,8 @@ class FreeKD(DistillationLoss):
 
     def _squared_error(self, s: Tensor, t: Tensor, score: Tensor | None) -> Tensor:
         """Average the squared error over channels and positions; with a score, weighted as Ultralytics' loss is."""
-        if score is None:
-            return F.mse_loss(s, t) / self._scale(t) ** 2
-        return ((s - t).square().mean(dim=1, keepdim=True) * score).mean() / self._scale(t) ** 2
+        root = 1.0 if score is None else score.sqrt()
+        return F.mse_loss(s * root, t * root) / self._scale(t) ** 2
 
     def _scale(self, t: Tensor) -> Tensor | float:
         return t.std().clamp_min(1e-6) if self.scale == "teacher_std" else 1.0

@@ -48,7 +48,7 @@ class _HeadReached(Exception):  # noqa: N818
 
 
 def frozen(model: nn.Module, device: torch.device) -> nn.Module:
-    """Copy a teacher for inference: eval, no gradients, BatchNorm folded into its convolutions, channels last on a GPU.
+    """Copy a teacher for inference: eval, no gradients, BatchNorm folded into its convolutions, channels last.
 
     Both branches of an end-to-end head stay, unlike in Ultralytics' own `fuse`.
     """
@@ -58,8 +58,7 @@ def frozen(model: nn.Module, device: torch.device) -> nn.Module:
             module.conv = fuse_conv_and_bn(module.conv, module.bn)
             del module.bn
             module.forward = module.forward_fuse
-    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-    return model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @torch.no_grad()
@@ -76,12 +75,12 @@ def features_only(model: nn.Module, images: Tensor) -> Features:
 
     handle = head_of(model).register_forward_pre_hook(stop)
     try:
-        model(images)
+        model(images.contiguous(memory_format=torch.channels_last))
     except _HeadReached:
         pass
     finally:
         handle.remove()
-    return features
+    return [feature.contiguous() for feature in features]
 
 
 @torch.no_grad()
