@@ -36,7 +36,7 @@ CASES = [  # student, teacher, side in pixels, batch
     ("benchmarks/bccd/yolov8-half.yaml", "yolov8n.yaml", 256, 16),
     ("yolov8n.yaml", "yolov8s.yaml", 320, 8),
 ]
-ROUNDS = 12
+ROUNDS = 8
 
 
 def batch_of(n: int, side: int, device: str) -> dict[str, Tensor]:
