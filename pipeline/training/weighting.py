@@ -51,7 +51,11 @@ class Weighting:
     def state(self) -> dict[str, Tensor]:
         """Return what the next step depends on."""
         self._average()
-        return {"step": torch.tensor(self.step), "norms": self.norms, "factor": torch.tensor(self._factor)}
+        return {
+            "step": torch.tensor(self.step),
+            "norms": self.norms,
+            "factor": torch.tensor(self._factor, dtype=torch.float64),
+        }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take back what `state` returned."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pipeline.data.prepared import PreparedDataset
+from pipeline.digest import file_digest
 from pipeline.distill.losses import LOSSES
 from pipeline.errors import PipelineError
 from pipeline.params import Machine, Params, Prompt, Teacher
@@ -47,8 +48,8 @@ def run(job: Job, out: Path, trainer: type[Trainer] = Trainer, **attributes: Any
     return out
 
 
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+def bytes_of(folder: Path) -> dict[str, str]:
+    return {path.name: file_digest(path) for path in sorted(folder.iterdir())}
 
 
 class Killed(Exception):  # noqa: N818
