@@ -127,18 +127,6 @@ def test_chain__going_back_restores_the_old_student_without_training(ran: Path) 
     assert load_info(ran / "artifacts/micro-n/distilled").digest != changed
 
 
-@pytest.mark.parametrize("method", ["fgd", "dist"])  # reads boxes; reads scores
-def test_chain__an_experiment_with_another_method_reruns_the_distillation_and_what_follows(
-    ran: Path, method: str
-) -> None:
-    command = ["dvc", "exp", "run", "-S", f"distill.method={method}"]
-    done = subprocess.run(command, cwd=ran, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    stages = set(re.findall(r"Running stage '([a-z_]+)", done.stdout))
-    assert {"distill", "evaluate", "export", "report"} <= stages
-    assert stages <= {"distill", "evaluate", "export", "probe", "engine", "benchmark", "report"}
-
-
 def test_chain__a_checkpoint_becomes_a_file_that_stock_ultralytics_runs(ran: Path, tmp_path: Path) -> None:
     export_ultralytics(ran / "artifacts/micro-n/distilled", tmp_path / "student.pt")
     image = next((ran / "dataset/images").iterdir())
