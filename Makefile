@@ -27,7 +27,7 @@ check: $(VENV)/.ready      ## lint, types and the fast tests
 	$(PYTEST) -m "not slow"
 
 bench: $(VENV)/.ready      ## time the loss and the training step against the alternatives, record both
-	YOLO_OFFLINE=1 python -W ignore -m benchmarks.freekd_loss
+	KINETO_LOG_LEVEL=99 YOLO_OFFLINE=1 python -W ignore -m benchmarks.freekd_loss
 	YOLO_OFFLINE=1 python -W ignore -m benchmarks.distillation_step
 
 lock: $(VENV)/.ready       ## re-pin requirements.txt from pyproject.toml

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,14 @@ def ratio(times: dict[str, list[float]], slow: str, *fast: str) -> float:
 
 def record(name: str, rows: list[dict[str, Any]]) -> None:
     """Print the rows and write benchmarks/results/<name>.json."""
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    table = Table(*rows[0], title=f"{name} at {commit.stdout.strip()}")
+    commit = _commit()
+    table = Table(*rows[0], title=f"{name} at {commit}")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console(width=160).print(table)
     content = {
         "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
-        "commit": commit.stdout.strip(),
+        "commit": commit,
         "device": probe().model_dump(),
         "torch_threads": torch.get_num_threads(),
         "rows": rows,
@@ -98,6 +99,14 @@ def record(name: str, rows: list[dict[str, Any]]) -> None:
 def devices() -> list[str]:
     """List what can be measured here."""
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def _commit() -> str:
+    """Name HEAD, with -dirty if anything but records has changed since."""
+    git = partial(subprocess.run, capture_output=True, text=True, check=False)
+    head = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
+    changed = git(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}"]).stdout
+    return f"{head}-dirty" if changed else head
 
 
 def _synchronise() -> None:
