@@ -105,7 +105,7 @@ def _commit() -> str:
     """Name HEAD, with -dirty if anything but records has changed since."""
     git = partial(subprocess.run, capture_output=True, text=True, check=False)
     head = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
-    changed = git(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{RESULTS}"]).stdout
+    changed = git(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){RESULTS}"]).stdout
     return f"{head}-dirty" if changed else head
 
 
