@@ -34,7 +34,7 @@ COPY requirements.txt /opt/requirements.txt
 RUN pip install --no-cache-dir --constraint /opt/requirements.txt \
     numpy onnxruntime opencv-python-headless pillow pydantic
 WORKDIR /app
-COPY pipeline/__init__.py pipeline/errors.py pipeline/digest.py pipeline/records.py pipeline/device.py pipeline/preprocess.py ./pipeline/
+COPY pipeline/__init__.py pipeline/errors.py pipeline/digest.py pipeline/records.py pipeline/tasks.py pipeline/device.py pipeline/preprocess.py ./pipeline/
 COPY pipeline/backends/__init__.py pipeline/backends/onnxruntime.py ./pipeline/backends/
 COPY pipeline/evaluation/__init__.py pipeline/evaluation/detect.py ./pipeline/evaluation/
 RUN useradd --create-home app

@@ -26,9 +26,9 @@ from benchmarks.measure import alternately, devices, ratio, record, summary
 from models import build
 from pipeline.distill import build_loss
 from pipeline.distill.losses import LOSSES
-from pipeline.distill.taps import frozen, head_channels
+from pipeline.features import frozen, head_channels
 from pipeline.params import load_params
-from pipeline.training.distillation import DistillationCriterion
+from pipeline.training.criterion import DistillationCriterion
 from pipeline.training.weighting import Weighting
 
 CLASSES = ["a", "b", "c"]
@@ -69,7 +69,7 @@ def measure(student_name: str, teacher_name: str, side: int, n: int, device: str
     """Measure one pair of models."""
     torch.manual_seed(0)
     batch = batch_of(n, side, device)
-    student, teacher = build(student_name, CLASSES, 0), build(teacher_name, CLASSES, 1)
+    student, teacher = build(student_name, "detect", CLASSES, 0), build(teacher_name, "detect", CLASSES, 1)
     arguments = get_cfg(overrides={"imgsz": side})
     student.args = teacher.args = arguments
     student, teacher = student.to(device).train(), teacher.to(device).eval().requires_grad_(False)
@@ -84,13 +84,19 @@ def measure(student_name: str, teacher_name: str, side: int, n: int, device: str
         "teacher": bare_teacher,
         "ultralytics, built in": training_step(built_in, batch),
     }
-    options: Any = load_params().distill.options
+    options: Any = load_params().distill.recipe("detect").options
     for method in ["freekd", *sorted(set(LOSSES) - {"freekd"})]:
         own = deepcopy(student)
         loss = build_loss(method, head_channels(own), head_channels(teacher), **options.get(method, {})).to(device)
         teacher_copy = frozen(teacher, torch.device(device))
         criterion = DistillationCriterion(
-            own.init_criterion(), own, teacher_copy, loss, Weighting("fixed", 0.1, steps=1)
+            "detect",
+            own.init_criterion(),
+            own,
+            teacher_copy,
+            pairs=[(index, index) for index in range(len(own.stride))],
+            loss=loss,
+            weighting=Weighting("fixed", 0.1, steps=1),
         )
         functions[method] = training_step(own, batch, loss, criterion)
     times = alternately(functions, ROUNDS)

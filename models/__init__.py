@@ -1,5 +1,5 @@
-"""Architectures by name: Ultralytics' families, local files, and the project's own `micro` family."""
+"""Architectures by name: Ultralytics' families, local files, segmentation_models_pytorch, the own `micro` families."""
 
-from models.detector import build, build_from_architecture
+from models.build import build, build_from_architecture
 
 __all__ = ["build", "build_from_architecture"]

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from ultralytics.nn.tasks import DetectionModel, torch_safe_load
+from ultralytics.nn.tasks import BaseModel, torch_safe_load
 
 from pipeline.errors import PipelineError
 
 
-def load_weights(path: Path) -> DetectionModel:
-    """Load an Ultralytics detection checkpoint through its restricted unpickler (known classes only).
+def load_weights(path: Path, kind: type[BaseModel]) -> BaseModel:
+    """Load an Ultralytics checkpoint of a kind of model through its restricted unpickler (known classes only).
 
     Returns:
         The EMA model if the file has one, fp32.
 
     Raises:
-        PipelineError: if the file is damaged, holds anything but known classes, or is no detector.
+        PipelineError: if the file is damaged, holds anything but known classes, or another kind of model.
 
     """
     try:
         checkpoint, _ = torch_safe_load(path, safe_only=True)
     except Exception as error:
         raise PipelineError(f"{path} is not a readable Ultralytics checkpoint: {error}") from error
-    model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
-    if not isinstance(model, DetectionModel):
-        raise PipelineError(f"{path}: expected a YOLO detection model, found {type(model).__name__}")
+    model: Any = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
+    if type(model) is not kind:
+        raise PipelineError(f"{path}: expected a {kind.__name__}, found {type(model).__name__}")
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise PipelineError(f"{path} has non-finite weights")
     return model.float()

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError
+from pipeline.tasks import TASKS, Task
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -53,10 +54,18 @@ class Scenes(Section):
     test_images: Count
 
 
+class Masks(Section):
+    """What the masks of source `masks` mean."""
+
+    classes: str
+    ignore: list[int | str]
+    resize: bool
+
+
 class Prepare(Section):
     """Where the data come from and how they are cut."""
 
-    source: Literal["scenes", "yolo", "coco", "voc"]
+    source: Literal["scenes", "yolo", "coco", "voc", "masks"]
     path: str
     annotations: str | None
     image_size_px: Annotated[int, Field(ge=32, multiple_of=32)]
@@ -65,6 +74,7 @@ class Prepare(Section):
     calibration_images: Count
     seed: int
     scenes: Scenes
+    masks: Masks
 
     @model_validator(mode="after")
     def _leaves_train(self) -> Prepare:
@@ -131,19 +141,39 @@ class Prompt(Section):
     seed: int
 
 
+class StudentModel(Section):
+    """One student: what it is trained for, and its architecture."""
+
+    task: Task
+    model: str
+
+
 class Control(Section):
     """The same student without a teacher."""
 
     enabled: bool
 
 
+class DistillRecipe(Section):
+    """How much the teacher counts in one task, and the options of the methods there."""
+
+    weight: NonNegative
+    weighting: Weighting
+    options: dict[Method, dict[str, bool | int | float | str | None]]
+
+
 class Distill(Section):
     """The distillation part of the student's loss."""
 
     method: Method
-    weight: NonNegative
-    weighting: Weighting
-    options: dict[Method, dict[str, bool | int | float | str | None]]
+    detect: DistillRecipe | None = None
+    segment: DistillRecipe | None = None
+
+    def recipe(self, task: Task) -> DistillRecipe:
+        """Return a task's recipe; `Params` has checked that every student's task has one."""
+        recipe = self.detect if task == "detect" else self.segment
+        assert recipe is not None
+        return recipe
 
 
 class Evaluate(Section):
@@ -153,6 +183,16 @@ class Evaluate(Section):
     score_threshold: Fraction
     nms_iou: Fraction
     max_detections: Count
+    boundary_tolerance: Fraction
+
+
+class RobustnessParams(Section):
+    """Corrupted images; `pipeline.evaluation.corruptions` knows the names."""
+
+    corruptions: list[str]
+    severities: Annotated[list[Annotated[int, Field(ge=1, le=5)]], Field(min_length=1)]
+    images: Count
+    seed: int
 
 
 class Export(Section):
@@ -160,7 +200,7 @@ class Export(Section):
 
     opset: Annotated[int, Field(ge=13, le=20)]
     dynamic_batch: bool
-    max_ap_drop: NonNegative
+    max_drop: NonNegative
     parity_images: Count
 
 
@@ -191,24 +231,42 @@ class Params(Section):
 
     machine: Machine
     prepare: Prepare
-    teacher: Teacher
+    teacher: Annotated[dict[Task, Teacher], Field(min_length=1)]
     prompt: Prompt
-    students: Annotated[dict[Name, str], Field(min_length=1)]
-    student: Student
+    students: Annotated[dict[Name, StudentModel], Field(min_length=1)]
+    student: Annotated[dict[Task, Student], Field(min_length=1)]
     control: Control
     distill: Distill
     evaluate: Evaluate
+    robustness: RobustnessParams
     export: Export
     engine: Engine
     benchmark: Benchmark
     report: Report
 
-    @field_validator("students")
-    @classmethod
-    def _not_the_teacher(cls, students: dict[str, str]) -> dict[str, str]:
-        if "teacher" in students:
-            raise ValueError("no student can be named teacher: results/ and the metrics have that name already")
-        return students
+    @model_validator(mode="after")
+    def _students_can_be_trained(self) -> Params:
+        if taken := sorted({"teacher", *TASKS} & set(self.students)):
+            raise ValueError(f"no student can be named {taken[0]}: results/ and the metrics have that name already")
+        for name, student in self.students.items():
+            sections = {
+                "teacher": self.teacher.get(student.task),
+                "student": self.student.get(student.task),
+                "distill": getattr(self.distill, student.task),
+            }
+            if absent := [section for section, found in sections.items() if found is None]:
+                listed = ", ".join(f"{section}.{student.task}" for section in absent)
+                raise ValueError(f"students.{name} is for task {student.task}, which lacks {listed}")
+        return self
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks that have a student, in the order of `TASKS`."""
+        return [task for task in TASKS if any(student.task == task for student in self.students.values())]
+
+    def students_of(self, task: Task) -> list[str]:
+        """List the names of a task's students."""
+        return [name for name, student in self.students.items() if student.task == task]
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
@@ -233,12 +291,14 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def _explain(path: Path, raw: Any, error: dict[str, Any]) -> str:
-    """Turn one pydantic error into `params.yaml:12: teacher.epochs: ..., got 'ten'`."""
+    """Turn one pydantic error into `params.yaml:12: teacher.detect.epochs: ..., got 'ten'`."""
     keys = [key for key in error["loc"] if isinstance(key, int) or key != "[key]"]
     message = error["msg"].removeprefix("Value error, ")
     came = "" if error["type"] == "missing" else f", got {error['input']!r}"
     if error["type"] == "extra_forbidden":
         message, came = "unknown key (misspelt, or from another version?)", ""
+    if not keys:  # a rule between sections
+        return f"{path}: {message}"
     return f"{path}:{_line(raw, keys)}: {'.'.join(map(str, keys))}: {message}{came}"
 
 

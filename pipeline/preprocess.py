@@ -98,3 +98,23 @@ def undo(boxes: Array, transform: LetterboxTransform) -> Array:
     pad = np.array([transform.pad_left, transform.pad_top] * 2, dtype=np.float32)
     limit = np.array([transform.width, transform.height] * 2, dtype=np.float32)
     return np.clip((boxes - pad) / np.float32(transform.scale), 0, limit)
+
+
+def undo_map(classes: npt.NDArray[np.uint8], transform: LetterboxTransform) -> npt.NDArray[np.uint8]:
+    """Map a class map from the square back to the original image: without the padding, nearest neighbour.
+
+    Args:
+        classes: (S, S) class ids in the square.
+        transform: What `letterbox` returned for the image.
+
+    Returns:
+        (H, W) class ids in pixels of the original image.
+
+    """
+    width = max(round(transform.width * transform.scale), 1)
+    height = max(round(transform.height * transform.scale), 1)
+    inside = classes[transform.pad_top : transform.pad_top + height, transform.pad_left : transform.pad_left + width]
+    if inside.shape == (transform.height, transform.width):
+        return inside
+    size = (transform.width, transform.height)
+    return np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import PipelineError
+from pipeline.tasks import Task, main_score
 
 Role = Literal["teacher", "control", "distilled"]
 
@@ -32,7 +33,7 @@ class DeviceInfo(Record):
 class ModelInfo(Record):
     """Which model a record is about."""
 
-    task: Literal["detect"]
+    task: Task
     name: str
     role: Role
     architecture: str
@@ -42,7 +43,7 @@ class ModelInfo(Record):
 
 
 class Accuracy(Record):
-    """COCO average precision on one split, 0 to 1; None where no such object exists."""
+    """Scores on one split, 0 to 1; None where there is nothing to score, such as no small object."""
 
     model: ModelInfo
     runtime: str
@@ -50,13 +51,13 @@ class Accuracy(Record):
     split: str
     images: int
     dataset: str
-    map50_95: float
-    map50: float
-    map75: float
-    map_small: float | None
-    map_medium: float | None
-    map_large: float | None
+    scores: dict[str, float | None]  # keys of pipeline.tasks.SCORES[task]
     per_class: dict[str, float | None]
+
+    @property
+    def main(self) -> float:
+        """The score that decisions are made on; 0 where nothing could be scored."""
+        return self.scores[main_score(self.model.task)] or 0.0
 
 
 class OutputError(Record):
@@ -68,19 +69,22 @@ class OutputError(Record):
 
 
 class Parity(Record):
-    """An exported file against torch on the same real images."""
+    """An exported file against torch: outputs on the same real images, the main score on the whole split.
+
+    `agreement` is the share of boxes that match, or of pixels of the same class; box errors are a detector's.
+    """
 
     model: ModelInfo
     runtime: str
     images: int
     outputs: list[OutputError]
-    matched_boxes_share: float
-    max_box_error_px: float
-    max_score_error: float
-    map50_95_torch: float
-    map50_95_exported: float
-    map50_95_drop: float
-    max_map50_95_drop: float
+    agreement: float
+    max_box_error_px: float | None
+    max_score_error: float | None
+    score_torch: float
+    score_exported: float
+    drop: float
+    max_drop: float
 
 
 class Skipped(Record):
@@ -141,6 +145,25 @@ class Latency(Record):
     batch_size: int
     score_threshold: float = 0.25
     runtimes: list[RuntimeLatency]
+
+
+class Robustness(Record):
+    """The main score on corrupted images of one split, 0 to 1, beside the score on the same images as they are.
+
+    `corrupted` is corruption -> severity -> score; `mean_corrupted` their mean (mPC), `relative` its share of `clean`
+    (rPC).
+    """
+
+    model: ModelInfo
+    runtime: str
+    split: str
+    images: int
+    dataset: str
+    seed: int
+    clean: float
+    corrupted: dict[str, dict[str, float]]
+    mean_corrupted: float
+    relative: float
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ruamel.yaml import YAML
 
 from pipeline.digest import tree_digest, value_digest
 from pipeline.errors import PipelineError
 from pipeline.params import Params, load_params
+from pipeline.tasks import Task
 
 STATE = Path(".state")
 
@@ -31,7 +32,7 @@ class Stage:
 
     Attributes:
         name: As in dvc.yaml.
-        item: The student of a matrix stage, or None.
+        item: What a foreach stage runs for: a task, or a student; else None.
         params: All of params.yaml; a stage reads the sections that dvc.yaml lists for it.
         digest: Of its deps and params, at the start.
         state_dir: Exists while the stage runs, outlives a kill, is removed at the end.
@@ -43,6 +44,12 @@ class Stage:
     params: Params
     digest: str
     state_dir: Path
+
+    @property
+    def task(self) -> Task:
+        """The task that this run is for."""
+        item = str(self.item)
+        return self.params.students[item].task if item in self.params.students else cast("Task", item)
 
     @contextmanager
     def publish(self, out: Path) -> Iterator[Path]:
@@ -71,7 +78,7 @@ class Stage:
 
 
 def run_stage(name: str, work: Callable[[Stage], None]) -> None:
-    """Run a stage script's work, in the repository's root; `sys.argv[1]` is the student of a matrix stage.
+    """Run a stage script's work, in the repository's root; `sys.argv[1]` is a foreach stage's task or student.
 
     Exits with status 1 and one message on a user's error.
     """
@@ -92,8 +99,8 @@ def input_digest(name: str, item: str | None) -> str:
     """Digest the deps and params that dvc.yaml lists for a stage.
 
     Args:
-        name: Stage name, without matrix item.
-        item: Student, where the stage is a matrix.
+        name: Stage name, without the item.
+        item: Task or student, where the stage is a foreach.
 
     Raises:
         PipelineError: if dvc.yaml has no such stage, or a dep is missing.
@@ -103,7 +110,13 @@ def input_digest(name: str, item: str | None) -> str:
     stage = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"].get(name)
     if stage is None:
         raise PipelineError(f"dvc.yaml has no stage {name}")
-    resolved = {"item.student": str(item), "prepare.path": str(raw_params["prepare"]["path"])}
+    resolved = {"key": str(item), "prepare.path": str(raw_params["prepare"]["path"])}
+    if "foreach" in stage:
+        items = raw_params[stage["foreach"].strip("${}")]
+        if item not in items:
+            raise PipelineError(f"{name} runs for one of {', '.join(items)}, got {item}")
+        resolved |= {f"item.{key}": str(value) for key, value in items[item].items()}
+        stage = stage["do"]
     deps = [Path(_resolve(dep, resolved)) for dep in stage.get("deps", [])]
     if missing := [str(dep) for dep in deps if not dep.exists()]:
         raise PipelineError(f"missing input {', '.join(missing)}: run `dvc repro`, which makes what a stage needs")

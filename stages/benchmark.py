@@ -1,4 +1,4 @@
-"""Latency of the teacher and of every student on this device, all measured alternately in one process."""
+"""Latency of the teachers and of every student on this device, all measured alternately in one process."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ from pipeline.stage import Stage, run_stage
 
 
 def work(stage: Stage) -> None:
-    """Write results/latency/detect/<model>.json."""
+    """Write results/latency/<task>/<model>.json."""
     params = stage.params
     records = measure(
-        contenders(Path("artifacts"), list(params.students), params.benchmark.threads),
+        contenders(Path("artifacts"), params),
         open_dataset(Path("dataset")).images("test"),
         params.benchmark,
         device=read_record(Path("results/device.json"), DeviceInfo),
@@ -20,7 +20,7 @@ def work(stage: Stage) -> None:
     )
     with stage.publish(Path("results/latency")) as out:
         for record in records:
-            write_record(out / "detect" / f"{record.model.name}.json", record)
+            write_record(out / record.model.task / f"{record.model.name}.json", record)
 
 
 if __name__ == "__main__":

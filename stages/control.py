@@ -2,19 +2,17 @@
 
 from pathlib import Path
 
-from pipeline.data.prepared import open_dataset
 from pipeline.stage import Stage, run_stage
-from pipeline.training.run import skip, train
-from pipeline.training.trainer import Job
+from pipeline.training.run import skip, student_job, train
 
 
 def work(stage: Stage) -> None:
-    """Write artifacts/<student>/control/ and results/detect/<student>/control/history.csv."""
-    params, student = stage.params, str(stage.item)
-    job = Job(params.students[student], params.student, params.machine, open_dataset(Path("dataset")), stage.state_dir)
-    history = Path("results/detect") / student / "control/history.csv"
-    with stage.publish(Path("artifacts") / student / "control") as out:
-        if params.control.enabled:
+    """Write artifacts/<task>/<student>/control/ and results/<task>/<student>/control/history.csv."""
+    student, place = str(stage.item), Path(stage.task) / str(stage.item) / "control"
+    history = Path("results") / place / "history.csv"
+    with stage.publish(Path("artifacts") / place) as out:
+        if stage.params.control.enabled:
+            job = student_job(stage.params, student, Path("dataset"), stage.state_dir)
             train(job, out, history, name=student, role="control", made_by=stage.digest)
         else:
             skip(out, history, reason="control.enabled is false in params.yaml")

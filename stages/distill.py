@@ -1,25 +1,22 @@
-"""Train a student under the teacher."""
+"""Train a student under its task's teacher."""
 
 from pathlib import Path
 
-from pipeline.data.prepared import open_dataset
 from pipeline.stage import Stage, run_stage
 from pipeline.training.distillation import DistillationTrainer, TeacherJob
-from pipeline.training.run import train
-from pipeline.training.trainer import Job
+from pipeline.training.run import student_job, train
 
 
 def work(stage: Stage) -> None:
-    """Write artifacts/<student>/distilled/ and results/detect/<student>/distilled/history.csv."""
-    params, student = stage.params, str(stage.item)
-    job = Job(params.students[student], params.student, params.machine, open_dataset(Path("dataset")), stage.state_dir)
-    teacher = TeacherJob(Path("artifacts/teacher"), Path("artifacts/prompts"), params.distill)
-    history = Path("results/detect") / student / "distilled/history.csv"
-    with stage.publish(Path("artifacts") / student / "distilled") as out:
+    """Write artifacts/<task>/<student>/distilled/ and results/<task>/<student>/distilled/history.csv."""
+    params, student, task = stage.params, str(stage.item), stage.task
+    folder, place = Path("artifacts") / task, Path(task) / student / "distilled"
+    teacher = TeacherJob(folder / "teacher", folder / "prompts", params.distill.method, params.distill.recipe(task))
+    with stage.publish(Path("artifacts") / place) as out:
         train(
-            job,
+            student_job(params, student, Path("dataset"), stage.state_dir),
             out,
-            history,
+            Path("results") / place / "history.csv",
             name=student,
             role="distilled",
             made_by=stage.digest,

@@ -9,13 +9,14 @@ from pipeline.training.checkpoint import load_info
 
 
 def work(stage: Stage) -> None:
-    """Write artifacts/<student>/engine/ and results/detect/<student>/distilled/engine.json."""
-    artifacts = Path("artifacts") / str(stage.item)
+    """Write artifacts/<task>/<student>/engine/ and results/<task>/<student>/distilled/engine.json."""
+    place = Path(stage.task) / str(stage.item)
+    artifacts = Path("artifacts") / place
     device = read_record(Path("results/device.json"), DeviceInfo)
     model = load_info(artifacts / "distilled").model_info()
     with stage.publish(artifacts / "engine") as out:
         record = build_engines(artifacts / "export/fp32.onnx", stage.params.engine, device, out, model)
-        write_record(Path("results/detect") / str(stage.item) / "distilled/engine.json", record)
+        write_record(Path("results") / place / "distilled/engine.json", record)
 
 
 if __name__ == "__main__":

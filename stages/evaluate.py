@@ -8,12 +8,12 @@ from pipeline.stage import Stage, run_stage
 
 
 def work(stage: Stage) -> None:
-    """Write results/detect/<student>/{control,distilled}/accuracy-torch.json."""
+    """Write results/<task>/<student>/{control,distilled}/accuracy-torch.json."""
     params, dataset = stage.params, open_dataset(Path("dataset"))
     for role in ("control", "distilled"):
-        folder = Path(str(stage.item)) / role
-        record = Path("results/detect") / folder / "accuracy-torch.json"
-        evaluate_checkpoint(Path("artifacts") / folder, dataset, params.evaluate, params.machine, record)
+        place = Path(stage.task) / str(stage.item) / role
+        record = Path("results") / place / "accuracy-torch.json"
+        evaluate_checkpoint(Path("artifacts") / place, dataset, params.evaluate, params.machine, record)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Accuracy of the teacher on the test split, plain and with its features masked by the prompts."""
+"""Accuracy of a task's teacher on the test split, plain and with its features masked by the prompts."""
 
 from pathlib import Path
 
@@ -9,12 +9,13 @@ from pipeline.stage import Stage, run_stage
 
 
 def work(stage: Stage) -> None:
-    """Write results/detect/teacher/accuracy-torch{,-prompted}.json."""
+    """Write results/<task>/teacher/accuracy-torch{,-prompted}.json."""
     params, dataset = stage.params, open_dataset(Path("dataset"))
-    teacher, prompts, records = Path("artifacts/teacher"), Path("artifacts/prompts"), Path("results/detect/teacher")
+    folder, records = Path("artifacts") / stage.task, Path("results") / stage.task / "teacher"
+    teacher = folder / "teacher"
     evaluate_checkpoint(teacher, dataset, params.evaluate, params.machine, records / "accuracy-torch.json")
     record = records / "accuracy-torch-prompted.json"
-    evaluate_prompted(teacher, prompts, dataset, params.evaluate, params.machine, record)
+    evaluate_prompted(teacher, folder / "prompts", dataset, params.evaluate, params.machine, record)
 
 
 if __name__ == "__main__":

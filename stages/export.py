@@ -8,13 +8,13 @@ from pipeline.stage import Stage, run_stage
 
 
 def work(stage: Stage) -> None:
-    """Write artifacts/<student>/export/ and the records of the ONNX file."""
-    artifacts, records = Path("artifacts") / str(stage.item), Path("results/detect") / str(stage.item) / "distilled"
-    with stage.publish(artifacts / "export") as out:
+    """Write artifacts/<task>/<student>/export/ and the records of the ONNX file."""
+    place = Path(stage.task) / str(stage.item)
+    with stage.publish(Path("artifacts") / place / "export") as out:
         export_student(
-            artifacts / "distilled",
+            Path("artifacts") / place / "distilled",
             out,
-            records,
+            Path("results") / place / "distilled",
             dataset=open_dataset(Path("dataset")),
             export=stage.params.export,
             evaluation=stage.params.evaluate,

@@ -1,4 +1,4 @@
-"""Learn frequency prompts in the frozen teacher."""
+"""Learn frequency prompts in a task's frozen teacher."""
 
 from pathlib import Path
 
@@ -8,11 +8,12 @@ from pipeline.training.prompts import PromptJob, train_prompts
 
 
 def work(stage: Stage) -> None:
-    """Write artifacts/prompts/ and results/detect/teacher/prompt_history.csv."""
-    params, dataset, teacher = stage.params, open_dataset(Path("dataset")), Path("artifacts/teacher")
-    job = PromptJob(params.prompt, params.teacher, params.machine, dataset, teacher, stage.state_dir)
-    with stage.publish(Path("artifacts/prompts")) as out:
-        train_prompts(job, out, history=Path("results/detect/teacher/prompt_history.csv"))
+    """Write artifacts/<task>/prompts/ and results/<task>/teacher/prompt_history.csv."""
+    params, task, dataset = stage.params, stage.task, open_dataset(Path("dataset"))
+    folder, teacher = Path("artifacts") / task, params.teacher[task]
+    job = PromptJob(task, params.prompt, teacher, params.machine, dataset, folder / "teacher", stage.state_dir)
+    with stage.publish(folder / "prompts") as out:
+        train_prompts(job, out, history=Path("results") / task / "teacher/prompt_history.csv")
 
 
 if __name__ == "__main__":

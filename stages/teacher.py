@@ -1,4 +1,4 @@
-"""Train the teacher."""
+"""Train a task's teacher."""
 
 from pathlib import Path
 
@@ -9,13 +9,12 @@ from pipeline.training.trainer import Job
 
 
 def work(stage: Stage) -> None:
-    """Write artifacts/teacher/ and results/detect/teacher/history.csv."""
-    params = stage.params
-    job = Job(params.teacher.model, params.teacher, params.machine, open_dataset(Path("dataset")), stage.state_dir)
-    with stage.publish(Path("artifacts/teacher")) as out:
-        train(
-            job, out, Path("results/detect/teacher/history.csv"), name="teacher", role="teacher", made_by=stage.digest
-        )
+    """Write artifacts/<task>/teacher/ and results/<task>/teacher/history.csv."""
+    params, task, recipe = stage.params, stage.task, stage.params.teacher[stage.task]
+    job = Job(task, recipe.model, recipe, params.machine, open_dataset(Path("dataset")), stage.state_dir)
+    history = Path("results") / task / "teacher/history.csv"
+    with stage.publish(Path("artifacts") / task / "teacher") as out:
+        train(job, out, history, name="teacher", role="teacher", made_by=stage.digest)
 
 
 if __name__ == "__main__":

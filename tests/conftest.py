@@ -7,6 +7,7 @@ import pytest
 from pipeline.data.prepare import prepare_dataset
 from pipeline.data.prepared import PreparedDataset, open_dataset
 from pipeline.params import Machine, Params, Teacher, load_params
+from pipeline.tasks import Task
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -34,7 +35,7 @@ def params() -> Params:
 
 @pytest.fixture(scope="session")
 def mini_dataset(params: Params, tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
-    """Prepare 24 + 8 + 8 scenes of 64 px."""
+    """Prepare 24 + 8 + 8 scenes of 64 px, with boxes and masks."""
     scenes = params.prepare.scenes.model_copy(update={"train_images": 24, "val_images": 8, "test_images": 8})
     prepare = params.prepare.model_copy(
         update={"image_size_px": 64, "scenes": scenes, "path": str(ROOT / "pipeline/data/scenes.py")}
@@ -45,11 +46,15 @@ def mini_dataset(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Pr
 
 
 @pytest.fixture(scope="session")
-def mini_recipe(params: Params) -> Teacher:
-    """Return the default recipe, three epochs long."""
-    augment = {**params.teacher.augment, "mosaic": 0.5}
-    update = {"epochs": 3, "batch_size": 8, "close_mosaic_epochs": 1, "model": "micro-n.yaml", "augment": augment}
-    return params.teacher.model_copy(update=update)
+def mini_recipes(params: Params) -> dict[Task, Teacher]:
+    """Return each task's default recipe, three epochs long."""
+    models: dict[Task, str] = {"detect": "micro-n.yaml", "segment": "micro-n-sem.yaml"}
+    recipes: dict[Task, Teacher] = {}
+    for task, recipe in params.teacher.items():
+        augment = {**recipe.augment, "mosaic": 0.5}
+        update = {"epochs": 3, "batch_size": 8, "close_mosaic_epochs": 1, "model": models[task], "augment": augment}
+        recipes[task] = recipe.model_copy(update=update)
+    return recipes
 
 
 @pytest.fixture(scope="session")

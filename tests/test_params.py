@@ -25,16 +25,22 @@ def error_of(tmp_path: Path, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("  optimizer: AdamW", "  optimizer: Adamw", r"teacher\.optimizer: Input should be .*'AdamW'.*, got 'Adamw'"),
-        ("  batch_size: 16", "  batch_size: '16'", r"teacher\.batch_size: Input should be a valid integer, got '16'"),
-        ("  batch_size: 16", "  batch_size: 0", r"teacher\.batch_size: .* greater than or equal to 1, got 0"),
+        (
+            "  optimizer: AdamW",
+            "  optimizer: Adamw",
+            r"teacher\.detect\.optimizer: Input should be .*'AdamW'.*, got 'Adamw'",
+        ),
+        (
+            "  batch_size: 16",
+            "  batch_size: '16'",
+            r"teacher\.detect\.batch_size: Input should be a valid integer, got '16'",
+        ),
+        ("  batch_size: 16", "  batch_size: 0", r"teacher\.detect\.batch_size: .* greater than or equal to 1, got 0"),
         ("  levels: 3", "  levles: 3", r"prompt\.levles: unknown key"),
-        ("  weighting: fixed", "  # weighting", r"distill\.weighting: Field required"),
         ("  method: freekd", "  method: freakd", r"distill\.method: Input should be 'acam', .*got 'freakd'"),
-        ("fliplr: 0.5", "flip: 0.5", r"teacher\.augment: unknown augmentation flip; Ultralytics' are .*fliplr"),
+        ("fliplr: 0.5", "flip: 0.5", r"teacher\.detect\.augment: unknown augmentation flip; Ultralytics' are .*fliplr"),
         ("device: auto", "device: gpu", r"machine\.device: should be auto, cpu, a GPU number .*, got 'gpu'"),
         ("image_size_px: 128", "image_size_px: 100", r"prepare\.image_size_px: .*multiple of 32, got 100"),
-        ("  micro-n: micro-n.yaml", "  teacher: micro-n.yaml", r"students: no student can be named teacher"),
         ("val_fraction: 0.15", "val_fraction: 0.9", r"prepare: .*leave images to train on"),
     ],
 )
@@ -45,6 +51,23 @@ def test_load_params__a_wrong_key_is_named_with_its_line(tmp_path: Path, old: st
     named = int(re.search(r"params\.yaml:(\d+):", found)[1])  # type: ignore[index]
     section = re.match(r"\w+", message)[0]  # type: ignore[index]
     assert named in {line, line_of(section)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  micro-s: {", "  teacher: {", "no student can be named teacher"),
+        ("\nteacher:", "\nteacher:\n  detekt: {}", "teacher.detekt: Input should be 'detect' or 'segment'"),
+    ],
+)
+def test_load_params__rules_between_sections(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert message in error_of(tmp_path, old, new)
+
+
+def test_load_params__a_student_whose_task_has_no_recipe_names_what_is_lacking(tmp_path: Path) -> None:
+    start, end = TEXT.index("  segment:", TEXT.index("\nstudent:")), TEXT.index("\ncontrol:")
+    found = error_of(tmp_path, TEXT[start:end], "")
+    assert "students.micro-s-sem is for task segment, which lacks student.segment" in found
 
 
 def line_of(section: str) -> int:
@@ -59,7 +82,7 @@ def line_of(section: str) -> int:
 def test_load_params__is_frozen() -> None:
     params = load_params(ROOT / "params.yaml")
     with pytest.raises(ValueError, match="frozen"):
-        params.teacher.epochs = 1  # type: ignore[misc]
+        params.teacher["detect"].epochs = 1  # type: ignore[misc]
 
 
 def test_load_params__missing_file_and_broken_yaml_are_clear(tmp_path: Path) -> None:

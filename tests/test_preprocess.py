@@ -8,7 +8,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from pipeline.errors import PipelineError
-from pipeline.preprocess import letterbox, load_image, undo
+from pipeline.preprocess import letterbox, load_image, undo, undo_map
 
 SHAPES = [(480, 640), (37, 61), (64, 64), (1, 300), (375, 500), (427, 640), (64, 33), (33, 64)]
 
@@ -46,6 +46,33 @@ def test_undo__clips_to_the_original_image() -> None:
 def test_undo__takes_no_boxes() -> None:
     _, transform = letterbox(np.zeros((10, 20, 3), dtype=np.uint8), 64)
     assert undo(np.zeros((0, 4), dtype=np.float32), transform).shape == (0, 4)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (90, 60), (64, 64), (33, 121), (200, 320), (427, 640)])
+@pytest.mark.parametrize("size", [64, 320])
+def test_undo_map__puts_classes_back_where_the_image_shows_them(shape: tuple[int, int], size: int) -> None:
+    """The image's grey levels are its classes, so the square that the network sees is its own class map."""
+    rng = np.random.default_rng(0)
+    mask = cv2.resize(rng.integers(0, 4, (3, 4)).astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
+    square, transform = letterbox(np.repeat(mask[..., None] * np.uint8(80), 3, axis=2), size)
+    found = undo_map(np.rint(square[0] * 255 / 80).astype(np.uint8), transform)
+    assert (found.shape, found.dtype) == (shape, np.uint8)
+    reach = 2 * max(1, round(1 / transform.scale)) + 1  # pixels that a border is blurred over
+    inner = cv2.dilate(mask, np.ones((reach, reach))) == cv2.erode(mask, np.ones((reach, reach)))
+    assert inner.mean() > 0.3
+    np.testing.assert_array_equal(found[inner], mask[inner])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_undo_map__leaves_the_padding_out(shape: tuple[int, int]) -> None:
+    square, transform = letterbox(np.zeros((*shape, 3), dtype=np.uint8), 64)
+    assert not undo_map((square[0] > 0).astype(np.uint8), transform).any()
+
+
+def test_undo_map__of_an_image_of_the_squares_size_is_the_map() -> None:
+    classes = np.random.default_rng(0).integers(0, 200, (64, 64), dtype=np.uint8)
+    _, transform = letterbox(np.zeros((64, 64, 3), dtype=np.uint8), 64)
+    np.testing.assert_array_equal(undo_map(classes, transform), classes)
 
 
 def test_load_image__is_rgb(tmp_path: Path) -> None:

@@ -14,16 +14,17 @@ ROOT = Path(__file__).parents[1]
 DVC = """
 stages:
   work:
-    matrix:
-      student: ${students}
-    cmd: python -m stages.work ${item.student}
-    deps:
-      - code.py
-      - ${prepare.path}
-      - in/${item.student}
-    params:
-      - students.${item.student}
-      - report
+    foreach: ${students}
+    do:
+      cmd: python -m stages.work ${key}
+      deps:
+        - code.py
+        - ${prepare.path}
+        - in/${item.task}/${key}
+      params:
+        - students.${key}
+        - student.${item.task}
+        - report
 """
 
 
@@ -34,14 +35,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("pipeline/data/scenes.py", "data"))
     (tmp_path / "dvc.yaml").write_text(DVC)
-    for name in ("code.py", "data/image.png", "in/micro-n/model"):
+    for name in ("code.py", "data/image.png", "in/detect/micro-s/model"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     return tmp_path
 
 
 def digest() -> str:
-    return input_digest("work", "micro-n")
+    return input_digest("work", "micro-s")
 
 
 def test_input_digest__covers_deps_and_listed_params_only(project: Path) -> None:
@@ -50,7 +51,7 @@ def test_input_digest__covers_deps_and_listed_params_only(project: Path) -> None
     params.write_text(params.read_text().replace("score_threshold: 0.001", "score_threshold: 0.5"))
     (project / "other.py").write_text("x")
     assert digest() == before
-    for name in ("code.py", "data/image.png", "in/micro-n/model"):
+    for name in ("code.py", "data/image.png", "in/detect/micro-s/model"):
         (project / name).write_text("changed")
         assert digest() != before, name
         (project / name).write_text(name)
@@ -58,15 +59,29 @@ def test_input_digest__covers_deps_and_listed_params_only(project: Path) -> None
     assert digest() != before
 
 
+def test_input_digest__leaves_out_the_other_tasks_params(project: Path) -> None:
+    before, params = digest(), project / "params.yaml"
+    own, other = params.read_text().split("\nstudent:")[1].split("segment:", maxsplit=1)
+    params.write_text(params.read_text().replace(other, other.replace("batch_size: 8", "batch_size: 9", 1)))
+    assert digest() == before
+    params.write_text(params.read_text().replace(own, own.replace("batch_size: 16", "batch_size: 9", 1)))
+    assert digest() != before
+
+
+def test_input_digest__names_the_items_of_a_stage(project: Path) -> None:
+    with pytest.raises(PipelineError, match="work runs for one of micro-s, micro-s-sem, got nano"):
+        input_digest("work", "nano")
+
+
 def test_input_digest__names_a_missing_dep(project: Path) -> None:
-    (project / "in/micro-n/model").unlink()
-    (project / "in/micro-n").rmdir()
-    with pytest.raises(PipelineError, match="missing input in/micro-n"):
+    (project / "in/detect/micro-s/model").unlink()
+    (project / "in/detect/micro-s").rmdir()
+    with pytest.raises(PipelineError, match="missing input in/detect/micro-s"):
         digest()
 
 
 def run(monkeypatch: pytest.MonkeyPatch, work: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["work", "micro-n"])
+    monkeypatch.setattr(sys, "argv", ["work", "micro-s"])
     run_stage("work", work)  # type: ignore[arg-type]
 
 
@@ -112,7 +127,7 @@ def test_run_stage__a_users_error_keeps_the_state_and_the_old_out(
 
 def test_run_stage__a_second_run_of_the_same_stage_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hold = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
-    state = stage_module.STATE / "work-micro-n" / digest()
+    state = stage_module.STATE / "work-micro-s" / digest()
     state.mkdir(parents=True)
     (state / "lock").write_text("4711")
     with subprocess.Popen(

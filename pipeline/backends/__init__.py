@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.device import available_threads
 from pipeline.errors import PipelineError
+from pipeline.tasks import Task
 
 Array = npt.NDArray[np.float32]
 
@@ -24,7 +25,7 @@ Array = npt.NDArray[np.float32]
 class Metadata:
     """What a model says about itself, in `model.json` or in the ONNX file."""
 
-    task: Literal["detect"]
+    task: Task
     classes: list[str]
     image_size_px: int
     strides: list[int]
@@ -36,9 +37,10 @@ class Metadata:
 class Backend:
     """A loaded model.
 
-    Calling it maps (N, 3, S, S) float32 RGB in [0, 1], contiguous, to a list of float32 arrays. A detector has one:
+    Calling it maps (N, 3, S, S) float32 RGB in [0, 1], contiguous, to a list of arrays. A detector has one, float32:
     (N, D, 6) xyxy, score, class, best first, if `metadata.end2end`; else (N, 4 + classes, A) with boxes as centre x,
-    centre y, width, height. Pixels are those of the S x S input.
+    centre y, width, height. Pixels are those of the S x S input. A segmenter has two: the class map (N, S, S) uint8,
+    which is what a device needs, and the logits (N, classes, h, w) float32 at the head's stride, which parity needs.
     """
 
     runtime: str  # torch, onnxruntime-fp32, ...
@@ -46,9 +48,9 @@ class Backend:
     threads: int
     dynamic_batch: bool  # False: N is 1
     metadata: Metadata
-    run: Callable[[Array], list[Array]]
+    run: Callable[[Array], list[npt.NDArray[Any]]]
 
-    def __call__(self, images: Array) -> list[Array]:
+    def __call__(self, images: Array) -> list[npt.NDArray[Any]]:
         """Run the model; returns after the result is there, on a GPU too."""
         return self.run(images)
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from pipeline.backends import Array, Backend, Metadata
@@ -38,10 +38,10 @@ def load_onnx(path: Path, device: str, threads: int) -> Backend:
     metadata = _metadata(path, session.get_modelmeta().custom_metadata_map)
     name, shape = session.get_inputs()[0].name, session.get_inputs()[0].shape  # dynamic sides are strings
 
-    def run(images: Array) -> list[Array]:
+    def run(images: Array) -> list[npt.NDArray[Any]]:
         if any(isinstance(side, int) and side != got for side, got in zip(shape, images.shape, strict=True)):
             raise PipelineError(f"{path}: expected images of shape {tuple(shape)}, got {images.shape}")
-        return [np.asarray(output, dtype=np.float32) for output in session.run(None, {name: images})]
+        return list(session.run(None, {name: images}))
 
     dynamic_batch = not isinstance(shape[0], int)
     return Backend(f"onnxruntime-{metadata.precision}", device, threads, dynamic_batch, metadata, run)

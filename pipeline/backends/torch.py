@@ -1,15 +1,20 @@
-"""Checkpoints in eager torch: Conv+BN fused, the NMS-free branch where the head has one."""
+"""Checkpoints in eager torch, as they are shipped."""
 
 from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import torch
-from ultralytics.nn.tasks import DetectionModel
+import torch.nn.functional as F
+from torch import Tensor, nn
+from ultralytics.nn.tasks import BaseModel
 
 from pipeline.backends import Array, Backend, Metadata
 from pipeline.errors import PipelineError
+from pipeline.features import head_strides
 from pipeline.training.checkpoint import CheckpointInfo, load_checkpoint
 
 
@@ -19,8 +24,8 @@ def load_torch(folder: Path, device: str, threads: int) -> Backend:
     return torch_backend(model, metadata_of(info), device, threads)
 
 
-def torch_backend(model: DetectionModel, metadata: Metadata, device: str, threads: int) -> Backend:
-    """Wrap a detector in memory. Sets torch's thread count, which the whole process shares.
+def torch_backend(model: BaseModel, metadata: Metadata, device: str, threads: int) -> Backend:
+    """Wrap a model in memory. Sets torch's thread count, which the whole process shares.
 
     Args:
         model: In eval mode; it is copied, not changed.
@@ -38,33 +43,50 @@ def torch_backend(model: DetectionModel, metadata: Metadata, device: str, thread
             "build of torch that fits the driver, or use device cpu"
         )
     torch.set_num_threads(threads)
-    ready = fused(model).to(device)
+    ready = deployed(model).to(device)
 
-    def run(images: Array) -> list[Array]:
+    def run(images: Array) -> list[npt.NDArray[Any]]:
         with torch.inference_mode():
-            output = ready(torch.from_numpy(images).to(device))
+            outputs = ready(torch.from_numpy(images).to(device))
             if device != "cpu":
                 torch.cuda.synchronize(device)
-            return [output.cpu().numpy()]
+            return [output.cpu().numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
     return Backend("torch", device, threads, True, metadata, run)
 
 
-def fused(model: DetectionModel) -> DetectionModel:
-    """Copy a detector for inference: eval, fp32, Conv+BN fused, decoded outputs only.
+def deployed(model: BaseModel) -> nn.Module:
+    """Copy a model as it is shipped: eval, fp32, Conv+BN fused, without gradients.
 
-    A head with a one-to-one branch keeps that one (NMS-free, output (N, D, 6)) and loses the one-to-many branch, which
-    only training needs.
+    A detector gives its decoded outputs alone; a head with a one-to-one branch keeps that one (NMS-free, output
+    (N, D, 6)) and loses the one-to-many branch, which only training needs. A segmenter becomes a `ClassMap`.
     """
+    strides = head_strides(model)
     model = deepcopy(model).eval().float().requires_grad_(False)
     head = model.model[-1]
+    if not hasattr(head, "cv2"):
+        return ClassMap(model.fuse(verbose=False), strides[0])
     head.end2end = has_one_to_one(model)
     head.export = True  # the decoded tensor alone, without the raw maps
     head.shape = None  # of cached anchors
-    return model.fuse(verbose=False)
+    return model.fuse(verbose=False)  # type: ignore[no-any-return]
 
 
-def has_one_to_one(model: DetectionModel) -> bool:
+class ClassMap(nn.Module):
+    """A segmenter with its answer at the input's size: class map (N, S, S) uint8, and logits at the head's stride."""
+
+    def __init__(self, model: BaseModel, stride: int) -> None:
+        super().__init__()
+        self.model, self.stride = model, float(stride)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the likeliest class of each pixel, after bilinear interpolation, and the logits."""
+        logits = self.model(images)
+        full = F.interpolate(logits, scale_factor=self.stride, mode="bilinear", align_corners=False)
+        return full.max(dim=1).indices.to(torch.uint8), logits  # argmax, which is slow across channels on a CPU
+
+
+def has_one_to_one(model: BaseModel) -> bool:
     """Say whether the head has the branch that needs no NMS."""
     return getattr(model.model[-1], "one2one_cv2", None) is not None
 

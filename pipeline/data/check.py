@@ -4,38 +4,53 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.data.defects import Defect
 from pipeline.data.images import ImageFacts
+from pipeline.data.legend import Legend
+from pipeline.data.mask_files import MaskFacts
 from pipeline.data.prepared import SPLITS, Split
 from pipeline.data.source import RawBox, RawDataset, RawItem, carve, relative
 
 ROUNDING_PX = 0.5  # labels are rounded when written: less than this beyond the edge is no defect
+VALUES_SHOWN = 3  # of one mask
 MIN_SHARE = 1e-6  # of an image's side: the prepared labels' last digit
 
 
 @dataclass(frozen=True)
 class CheckedItem:
-    """One image that will be written: class ids and boxes (xyxy pixels, clipped, not empty) of the upright image."""
+    """One image that will be written: class ids and boxes (xyxy pixels, clipped, not empty) of the upright image.
+
+    `mask` is None where the source has no masks.
+    """
 
     image: Path
     split: Split
     facts: ImageFacts
     class_ids: tuple[int, ...]
     boxes: tuple[tuple[float, float, float, float], ...]
+    mask: MaskFacts | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What `inspect_image` returned for every image, and `inspect_mask` for every mask."""
+
+    images: dict[Path, ImageFacts | str]
+    masks: dict[Path, MaskFacts | str] = field(default_factory=dict)
 
 
 def check_dataset(
-    raw: RawDataset, root: Path, facts: dict[Path, ImageFacts | str], fractions: dict[Split, float], seed: int
+    raw: RawDataset, root: Path, facts: Facts, fractions: dict[Split, float], seed: int
 ) -> tuple[list[CheckedItem], list[Defect]]:
-    """Check images, cut splits, then check boxes.
+    """Check images and masks, cut splits, then check boxes.
 
     Args:
         raw: what the reader found.
         root: the watched folder.
-        facts: for every image what `inspect_image` returned.
+        facts: of all images and masks of `raw`.
         fractions: of train, for splits that the source lacks.
         seed: of the cut.
 
@@ -44,12 +59,13 @@ def check_dataset(
 
     """
     defects = list(raw.defects)
-    good = _readable(raw.items, root, facts, defects)
-    kept = _without_duplicates(list(raw.items), root, good, defects)
+    good = _readable(raw.items, root, facts.images, defects)
+    masks = {} if raw.legend is None else _check_masks(raw, raw.legend, root, good, facts.masks, defects)
+    kept = _without_duplicates(list(raw.items), root, good, masks, defects)
     kept = carve(kept, root, fractions, seed)
     _find_shared(kept, root, good, defects)
-    checked = [_check_boxes(item, good[item.image], raw.classes, defects) for item in kept]
-    _find_empty(kept, checked, fractions, defects)
+    checked = [_check_item(item, good[item.image], masks, raw.classes, defects) for item in kept]
+    _find_empty(kept, checked, raw.legend is not None, fractions, defects)
     return checked, defects
 
 
@@ -71,23 +87,72 @@ def _readable(
     return good
 
 
+def _check_masks(
+    raw: RawDataset,
+    legend: Legend,
+    root: Path,
+    good: dict[Path, ImageFacts],
+    facts: dict[Path, MaskFacts | str],
+    defects: list[Defect],
+) -> dict[Path, MaskFacts]:
+    """Report masks that cannot be read, do not fit their images, or hold values of no class; return the readable."""
+    readable: dict[Path, MaskFacts] = {}
+    for item in raw.items:
+        if item.mask is None:
+            continue
+        file, found = relative(root, item.mask), facts[item.mask]
+        if isinstance(found, str):
+            defects.append(Defect("unreadable_mask", file, None, found))
+            continue
+        readable[item.mask] = found
+        if found.unknown:
+            defects.append(Defect("unknown_value", file, None, _values(found, legend)))
+        elif not found.labelled:
+            defects.append(Defect("blank_mask", file, None, "every pixel is ignored"))
+        if item.image in good and found.size != (size := good[item.image].size):
+            is_, wanted = (f"{width} x {height}" for width, height in (found.size, size))
+            turned = found.size == size[::-1]  # scaling would hide that it was made before EXIF turned the image
+            kind = "resized_mask" if raw.resize_masks and not turned else "mask_size"
+            message = f"is {is_}, but {relative(root, item.image)} is {wanted} (upright)"
+            defects.append(Defect(kind, file, None, message))
+    return readable
+
+
+def _values(mask: MaskFacts, legend: Legend) -> str:
+    """Name a mask's values without a class."""
+    shown = [
+        f"{legend.text(one.value)} at {one.pixels} pixels, the first at x {one.x}, y {one.y}"
+        for one in mask.unknown[:VALUES_SHOWN]
+    ]
+    more = len(mask.unknown) - len(shown)
+    return "; ".join(shown) + (f"; and {more} other values" if more else "")
+
+
 def _without_duplicates(
-    items: list[RawItem], root: Path, good: dict[Path, ImageFacts], defects: list[Defect]
+    items: list[RawItem],
+    root: Path,
+    good: dict[Path, ImageFacts],
+    masks: dict[Path, MaskFacts],
+    defects: list[Defect],
 ) -> list[RawItem]:
     """Keep the first, by name, of the readable images with the same bytes in one split."""
     first: dict[tuple[Split | None, str], RawItem] = {}
     for item in sorted((item for item in items if item.image in good), key=lambda item: relative(root, item.image)):
         kept = first.setdefault((item.split, good[item.image].sha256), item)
         if kept is not item:
-            labels = "" if _same_boxes(kept, item) else ", with other boxes"
-            message = f"{relative(root, item.image)} has the bytes of {relative(root, kept.image)}{labels}"
+            message = f"{relative(root, item.image)} has the bytes of {relative(root, kept.image)}"
+            message += _difference(kept, item, masks)
             defects.append(Defect("duplicate_image", item.file, item.line, message))
     return list(first.values())
 
 
-def _same_boxes(first: RawItem, second: RawItem) -> bool:
+def _difference(first: RawItem, second: RawItem, masks: dict[Path, MaskFacts]) -> str:
+    """Say how the labels of two equal images differ; empty if they do not."""
     one, other = ([(box.class_id, box.xyxy) for box in item.boxes] for item in (first, second))
-    return one == other
+    if one != other:
+        return ", with other boxes"
+    bytes_ = {masks[item.mask].sha256 for item in (first, second) if item.mask in masks}
+    return ", with another mask" if len(bytes_) > 1 else ""
 
 
 def _find_shared(items: list[RawItem], root: Path, good: dict[Path, ImageFacts], defects: list[Defect]) -> None:
@@ -103,7 +168,13 @@ def _find_shared(items: list[RawItem], root: Path, good: dict[Path, ImageFacts],
             defects.append(Defect(kind, item.file, item.line, f"{here} has the bytes of {there}"))
 
 
-def _check_boxes(item: RawItem, facts: ImageFacts, classes: Sequence[str], defects: list[Defect]) -> CheckedItem:
+def _check_item(
+    item: RawItem,
+    facts: ImageFacts,
+    masks: dict[Path, MaskFacts],
+    classes: Sequence[str],
+    defects: list[Defect],
+) -> CheckedItem:
     """Clip or drop an image's boxes, and report each one so treated."""
     kept: list[tuple[int, tuple[float, float, float, float]]] = []
     for box in item.boxes:
@@ -117,9 +188,9 @@ def _check_boxes(item: RawItem, facts: ImageFacts, classes: Sequence[str], defec
             defects.append(Defect(kind, box.file, box.line, message))
         if clipped is not None:
             kept.append((box.class_id, clipped))
-    return CheckedItem(
-        item.image, item.split or "train", facts, tuple(number for number, _ in kept), tuple(box for _, box in kept)
-    )
+    class_ids, boxes = tuple(number for number, _ in kept), tuple(box for _, box in kept)
+    mask = None if item.mask is None else masks.get(item.mask)
+    return CheckedItem(item.image, item.split or "train", facts, class_ids, boxes, mask)
 
 
 def _check_box(box: RawBox, size: tuple[int, int]) -> tuple[str | None, tuple[float, float, float, float] | None]:
@@ -138,16 +209,23 @@ def _check_box(box: RawBox, size: tuple[int, int]) -> tuple[str | None, tuple[fl
 
 
 def _find_empty(
-    items: list[RawItem], checked: list[CheckedItem], fractions: dict[Split, float], defects: list[Defect]
+    items: list[RawItem],
+    checked: list[CheckedItem],
+    has_masks: bool,
+    fractions: dict[Split, float],
+    defects: list[Defect],
 ) -> None:
-    """Report splits without images or without a single box."""
+    """Report splits without images, or without a single box or labelled pixel."""
     for split in SPLITS:
         part = [item for item in checked if item.split == split]
         if not part:
             share = f" and prepare.{split}_fraction is 0: give it images, or a fraction of train"
             message = f"{split} has no image{share if fractions.get(split) == 0 else ''}"
             defects.append(Defect("empty_split", ".", None, message))
-        elif not any(item.boxes for item in part):
+        elif has_masks and all(item.mask is not None and not item.mask.labelled for item in part):
+            message = f"{split} has {len(part)} images and every pixel of their masks is ignored"
+            defects.append(Defect("empty_split", ".", None, message))
+        elif not has_masks and not any(item.boxes for item in part):
             example = next(item for item in items if item.split == split)
             message = f"{split} has {len(part)} images and no box: are the annotations where the reader looks?"
             defects.append(Defect("empty_split", example.file, example.line, message))

@@ -33,6 +33,8 @@ KINDS: dict[str, Kind] = {
     "crowd": Kind("crowd region", False, "skipped: it outlines many objects, not one"),
     "duplicate_image": Kind("image twice in one split", False, "the first one kept"),
     "val_in_test": Kind("val image that also stands in test", False, "kept: choices made on val favour it"),
+    "resized_mask": Kind("mask of another size than its image", False, "resized, nearest neighbour"),
+    "blank_mask": Kind("mask without a labelled pixel", False, "kept: nothing is learnt from its image"),
     "unannotated": Kind("image without an annotation file", False, "left out"),
     "broken_file": Kind("annotation file that cannot be parsed", True, "mend or remove it"),
     "unknown_class": Kind("unknown class", True, "add it to the classes, or correct the annotation"),
@@ -45,8 +47,21 @@ KINDS: dict[str, Kind] = {
     "size_mismatch": Kind(
         "image of another size than its annotation says", True, "boxes would be off: export again, or correct the size"
     ),
+    "missing_mask": Kind("image without a mask", True, "put it there, or remove the image"),
+    "second_mask": Kind("second mask of one image", True, "keep one"),
+    "unreadable_mask": Kind("mask that cannot be read", True, "export it again"),
+    "unknown_value": Kind(
+        "mask with values of no class",
+        True,
+        "correct the mask, add the value to prepare.masks.classes, or name it in prepare.masks.ignore",
+    ),
+    "mask_size": Kind(
+        "mask of another size than its upright image",
+        True,
+        "export it again, or set prepare.masks.resize if it was only scaled",
+    ),
     "leak": Kind("train image that also stands in val or test", True, "remove it from one of them"),
-    "empty_split": Kind("split without images or boxes", True, "every split needs both"),
+    "empty_split": Kind("split without images or labels", True, "every split needs both"),
 }
 
 

@@ -7,18 +7,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import PipelineError
+from pipeline.tasks import Task
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+IGNORE = 255  # in a mask: no label
 
 
 class SplitInfo(BaseModel):
-    """Counts and content digest of one split."""
+    """Counts of one split, and the digest of its images, boxes and masks."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,13 +31,18 @@ class SplitInfo(BaseModel):
 
 
 class DatasetInfo(BaseModel):
-    """`dataset.json`."""
+    """`dataset.json`.
+
+    `classes` are those of boxes, and `mask_classes` the names of mask ids 0..K-1; either is empty where the dataset has
+    no such labels.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     source: str
     licence: str
     classes: list[str]
+    mask_classes: list[str] = []
     image_size_px: int
     splits: dict[Split, SplitInfo]
     digest: str
@@ -42,7 +50,10 @@ class DatasetInfo(BaseModel):
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A folder with `dataset.json`, `images/`, `labels/`, `masks/`, `splits/*.txt` and `calibration.txt`."""
+    """A folder with `dataset.json`, `images/`, `splits/*.txt` and `calibration.txt`.
+
+    `labels/` is there where the dataset has boxes, and `masks/` where it has masks.
+    """
 
     root: Path
     info: DatasetInfo
@@ -66,6 +77,42 @@ class PreparedDataset:
         text = (self.root / "labels" / f"{image.stem}.txt").read_text()
         rows = np.array([line.split() for line in text.splitlines()], dtype=np.float64).reshape(-1, 5)
         return rows[:, 0].astype(np.int64), rows[:, 1:].astype(np.float32)
+
+    def mask(self, image: Path) -> npt.NDArray[np.uint8]:
+        """Read the mask of one image.
+
+        Returns:
+            Ids of `mask_classes` and IGNORE, (H, W), upright and of the image's size.
+
+        Raises:
+            PipelineError: if there is none, or it is no 8-bit grey PNG.
+
+        """
+        path = self.root / "masks" / f"{image.stem}.png"
+        if not path.is_file():
+            raise PipelineError(f"{path}, the mask of {image.name}, does not exist: run `dvc repro prepare`")
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.ndim != 2 or pixels.dtype != np.uint8:
+            came = "no image" if pixels is None else f"{pixels.dtype} of shape {pixels.shape}"
+            raise PipelineError(f"{path}: expected 8-bit grey pixels, got {came}: run `dvc repro prepare`")
+        return pixels  # type: ignore[return-value]
+
+    def task_classes(self, task: Task) -> list[str]:
+        """Name the classes of a task.
+
+        Raises:
+            PipelineError: if the dataset lacks the labels that the task needs.
+
+        """
+        if task == "detect" and not self.info.classes:
+            fix = "set prepare.source to scenes, yolo, coco or voc, or train for task segment only"
+            raise PipelineError(f"{self.root} (source {self.info.source}) has no boxes, which task detect needs: {fix}")
+        if task == "segment" and not self.info.mask_classes:
+            fix = "set prepare.source to scenes or masks, or train for task detect only"
+            raise PipelineError(
+                f"{self.root} (source {self.info.source}) has no masks, which task segment needs: {fix}"
+            )
+        return self.info.classes if task == "detect" else self.info.mask_classes
 
     def _listed(self, name: Path) -> list[Path]:
         return [self.root / line for line in (self.root / name).read_text().splitlines()]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.data.defects import Defect
 from pipeline.data.images import LOOKS_LIKE_IMAGE
+from pipeline.data.legend import Legend
 from pipeline.data.prepared import Split
 from pipeline.errors import PipelineError
 
@@ -35,25 +36,33 @@ class RawBox:
 class RawItem:
     """One image with its boxes. `split` is None where the source has no splits; `file` and `line` name the image.
 
-    `declared_size` is the width and height that the annotation states, None where it states none.
+    `declared_size` is the width and height that the annotation states, None where it states none. `mask` is None where
+    the source has no masks, or none for this image.
     """
 
     image: Path
     split: Split | None
     boxes: tuple[RawBox, ...]
     file: str
-    line: int
+    line: int | None
     declared_size: tuple[int, int] | None = None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """All that a reader found, defects included. File names in it are relative to the root."""
+    """All that a reader found, defects included. File names in it are relative to the root.
+
+    `classes` are those of boxes. `legend` explains the masks, None where the source has none; `resize_masks` allows
+    masks of other sizes than their images.
+    """
 
     classes: tuple[str, ...]
     items: tuple[RawItem, ...]
     licence: str
-    defects: tuple[Defect, ...] = field(default=())
+    defects: tuple[Defect, ...] = ()
+    legend: Legend | None = None
+    resize_masks: bool = False
 
 
 def inside(root: Path, path: Path) -> Path:

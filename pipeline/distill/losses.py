@@ -112,9 +112,9 @@ def _check_options(method: str, options: dict[str, Any]) -> None:
     for name, value in options.items():
         if name not in names:
             listed = ", ".join(f"{p.name} ({p.default!r})" for p in known) or "none"
-            raise PipelineError(f"distill.options.{method}.{name}: unknown option; {method} has {listed}")
+            raise PipelineError(f"options.{method}.{name}: unknown option; {method} has {listed}")
         try:
             TypeAdapter(hints[name]).validate_python(value, strict=True)
         except ValidationError as error:
             problem = "; ".join(item["msg"] for item in error.errors())
-            raise PipelineError(f"distill.options.{method}.{name}: {problem}, got {value!r}") from None
+            raise PipelineError(f"options.{method}.{name}: {problem}, got {value!r}") from None

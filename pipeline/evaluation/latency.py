@@ -3,7 +3,8 @@
     decode        not timed: images are decoded into memory first
     preprocess    letterbox, (H, W, 3) uint8 to (1, 3, S, S) float32
     infer         the backend's call, host array to host array: on a GPU the transfers are in it
-    postprocess   threshold, NMS where the head needs it, boxes back in the original image's pixels
+    postprocess   threshold, NMS where the head needs it, boxes back in the original image's pixels; of a segmenter,
+                  the class map at the original image's size
     total         clock from the first to the last of these
 
 They take turns in short blocks, so that a machine that slows down slows all of them. The first runs of a block
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,8 @@ from rich.table import Table
 from pipeline.backends import Backend, load
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detect import detections
-from pipeline.params import Benchmark, Evaluate
-from pipeline.preprocess import Image, letterbox, load_image, undo
+from pipeline.params import Benchmark, Evaluate, Params
+from pipeline.preprocess import Image, LetterboxTransform, letterbox, load_image, undo, undo_map
 from pipeline.records import DeviceInfo, Latency, ModelInfo, RuntimeLatency, Timing
 from pipeline.training.checkpoint import load_info
 
@@ -51,12 +52,16 @@ class Contender:
     backends: Sequence[Backend]
 
 
-def contenders(artifacts: Path, students: Sequence[str], threads: int) -> list[Contender]:
-    """Load the teacher in torch, and every distilled student in torch and in ONNX Runtime, with equal threads."""
-    teacher = artifacts / "teacher"
-    loaded = [Contender(load_info(teacher).model_info(), [load(teacher, threads=threads)])]
-    for student in students:
-        distilled, exported = artifacts / student / "distilled", artifacts / student / "export/fp32.onnx"
+def contenders(artifacts: Path, params: Params) -> list[Contender]:
+    """Load each task's teacher in torch, and every distilled student in torch and ONNX Runtime, with equal threads."""
+    threads = params.benchmark.threads
+    loaded = []
+    for task in params.tasks:
+        teacher = artifacts / task / "teacher"
+        loaded.append(Contender(load_info(teacher).model_info(), [load(teacher, threads=threads)]))
+    for name, student in params.students.items():
+        folder = artifacts / student.task / name
+        distilled, exported = folder / "distilled", folder / "export/fp32.onnx"
         runtimes = [load(path, threads=threads) for path in (distilled, exported)]
         loaded.append(Contender(load_info(distilled).model_info(), runtimes))
     return loaded
@@ -116,7 +121,8 @@ def measure(
 def latency_table(latency: Latency) -> Table:
     """Lay out a latency record for a terminal, milliseconds."""
     devices = ", ".join(sorted({row.device for row in latency.runtimes}))
-    title = f"{latency.model.name} {latency.model.role}: {latency.device.cpu}, {latency.threads} threads, {devices}"
+    model = f"{latency.model.task} {latency.model.name} {latency.model.role}"
+    title = f"{model}: {latency.device.cpu}, {latency.threads} threads, {devices}"
     caption = "batch 1, ms; pre, infer, post: medians; p50 to mean: of the total"
     table = Table("runtime", title=title, caption=caption, box=None, padding=(0, 1, 0, 0))  # fits 80 columns
     for heading in ("runs", "pre", "infer", "post", "p50", "p90", "p99", "mean", "img/s"):
@@ -170,6 +176,12 @@ def _run(backend: Backend, image: Image, evaluate: Evaluate) -> Run:
     ready = perf_counter_ns()
     output = backend(square[None])[0]
     answered = perf_counter_ns()
+    POSTPROCESS[backend.metadata.task](backend, output, transform, evaluate)
+    end = perf_counter_ns()
+    return ready - start, answered - ready, end - answered, end - start
+
+
+def _boxes(backend: Backend, output: npt.NDArray[Any], transform: LetterboxTransform, evaluate: Evaluate) -> None:
     found = detections(
         output,
         end2end=backend.metadata.end2end,
@@ -178,8 +190,13 @@ def _run(backend: Backend, image: Image, evaluate: Evaluate) -> Run:
         max_detections=evaluate.max_detections,
     )[0]
     undo(found[:, :4], transform)
-    end = perf_counter_ns()
-    return ready - start, answered - ready, end - answered, end - start
+
+
+def _class_map(_backend: Backend, output: npt.NDArray[Any], transform: LetterboxTransform, _: Evaluate) -> None:
+    undo_map(output[0], transform)
+
+
+POSTPROCESS: Final = {"detect": _boxes, "segment": _class_map}
 
 
 def _summary(backend: Backend, runs: list[Run]) -> RuntimeLatency:

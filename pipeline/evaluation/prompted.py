@@ -9,8 +9,8 @@ from pipeline.backends.torch import metadata_of, torch_backend
 from pipeline.data.prepared import PreparedDataset
 from pipeline.device import available_threads
 from pipeline.distill.prompt import prompted
-from pipeline.distill.taps import Features, replaced_features
 from pipeline.evaluation.accuracy import evaluate
+from pipeline.features import Features, replaced_features
 from pipeline.params import Evaluate, Machine
 from pipeline.records import write_record
 from pipeline.training.checkpoint import WEIGHTS, load_checkpoint

@@ -11,16 +11,18 @@ from typing import Any, Final
 import onnx
 import onnxslim
 import torch
+from torch import Tensor, nn
 from ultralytics.nn.modules import C2f
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import BaseModel
 
-from pipeline.backends.torch import fused
+from pipeline.backends.torch import deployed
 from pipeline.params import Export
 from pipeline.preprocess import DESCRIPTION
+from pipeline.tasks import Task
 from pipeline.training.checkpoint import CheckpointInfo, load_checkpoint
 
 INPUT: Final = "images"
-OUTPUT: Final = "output0"
+OUTPUTS: Final[dict[Task, list[str]]] = {"detect": ["output0"], "segment": ["class_map", "logits"]}
 PRODUCER: Final = "freekd-pipeline"
 LICENCE: Final = "AGPL-3.0"
 MAX_DETECTIONS: Final = 300  # rows of an end2end output, Ultralytics' default
@@ -29,10 +31,12 @@ MAX_DETECTIONS: Final = 300  # rows of an end2end output, Ultralytics' default
 def export_onnx(checkpoint_folder: Path, out: Path, params: Export) -> None:
     """Write a checkpoint as an fp32 ONNX file.
 
-    Input `images` (N, 3, S, S) float32 RGB in [0, 1]. Output `output0`: (N, min(300, A), 6) xyxy, score, class, best
-    first, where the head needs no NMS; else (N, 4 + classes, A) with centre x, centre y, width, height. Pixels of the
-    S x S input. N is 1, or free with `params.dynamic_batch`. The metadata holds one JSON value per key: what
-    `pipeline.backends` and a device need, and the digest of the weights; no date, path or host name.
+    Input `images` (N, 3, S, S) float32 RGB in [0, 1]. A detector's output `output0`: (N, min(300, A), 6) xyxy, score,
+    class, best first, where the head needs no NMS; else (N, 4 + classes, A) with centre x, centre y, width, height, in
+    pixels of the S x S input. A segmenter's: `class_map` (N, S, S) uint8, what a device needs, and `logits`
+    (N, classes, h, w) at the head's stride, for parity. N is 1, or free with `params.dynamic_batch`. The metadata holds
+    one JSON value per key: what `pipeline.backends` and a device need, and the digest of the weights; no date, path or
+    host name.
 
     Args:
         checkpoint_folder: What a training stage wrote.
@@ -48,9 +52,10 @@ def export_onnx(checkpoint_folder: Path, out: Path, params: Export) -> None:
     size = info.image_size_px
     ready = _exportable(model, size)
     with torch.inference_mode():
-        shape = tuple(ready(torch.zeros(1, 3, size, size)).shape)
-    graph = onnxslim.slim(_traced(ready, size, params))
-    _clean(graph, shape, params.dynamic_batch)
+        answer = ready(torch.zeros(1, 3, size, size))
+    outputs = dict(zip(OUTPUTS[info.task], answer if isinstance(answer, tuple) else (answer,), strict=True))
+    graph = onnxslim.slim(_traced(ready, size, list(outputs), params))
+    _clean(graph, outputs, params.dynamic_batch)
     for key, value in _properties(info).items():
         graph.metadata_props.add(key=key, value=json.dumps(value))
     graph = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
@@ -61,22 +66,23 @@ def export_onnx(checkpoint_folder: Path, out: Path, params: Export) -> None:
     partial.replace(out)
 
 
-def _exportable(model: DetectionModel, size: int) -> DetectionModel:
-    """Copy a detector and set what Ultralytics' exporter sets before it traces."""
-    model = fused(model)
-    head = model.model[-1]
-    head.format = "onnx"
-    head.dynamic = False  # anchors are constants: the image size is fixed, only the batch may be free
-    head.max_det = min(MAX_DETECTIONS, sum((size // int(stride)) ** 2 for stride in model.stride))
-    for module in model.modules():
+def _exportable(model: BaseModel, size: int) -> nn.Module:
+    """Copy a model and set what Ultralytics' exporter sets before it traces."""
+    ready: Any = deployed(model)
+    if hasattr(model.model[-1], "cv2"):
+        head = ready.model[-1]
+        head.format = "onnx"
+        head.dynamic = False  # anchors are constants: the image size is fixed, only the batch may be free
+        head.max_det = min(MAX_DETECTIONS, sum((size // int(stride)) ** 2 for stride in model.stride))
+    for module in ready.modules():
         if isinstance(module, C2f):
             module.forward = module.forward_split  # Split instead of two slices
-    return model
+    return ready  # type: ignore[no-any-return]
 
 
-def _traced(model: DetectionModel, size: int, params: Export) -> onnx.ModelProto:
+def _traced(model: nn.Module, size: int, outputs: list[str], params: Export) -> onnx.ModelProto:
     """Trace with the TorchScript exporter, whose graphs are equal from run to run."""
-    axes = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if params.dynamic_batch else None
+    axes = {name: {0: "batch"} for name in (INPUT, *outputs)} if params.dynamic_batch else None
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracer warnings about shapes that are constants here
         torch.onnx.export(
@@ -85,15 +91,15 @@ def _traced(model: DetectionModel, size: int, params: Export) -> onnx.ModelProto
             f"{folder}/traced.onnx",
             opset_version=params.opset,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=outputs,
             dynamic_axes=axes,
             dynamo=False,
         )
         return onnx.load(f"{folder}/traced.onnx")
 
 
-def _clean(graph: onnx.ModelProto, output_shape: tuple[int, ...], dynamic_batch: bool) -> None:
-    """Drop what only the tools left behind, and pin the output's shape."""
+def _clean(graph: onnx.ModelProto, outputs: dict[str, Tensor], dynamic_batch: bool) -> None:
+    """Drop what only the tools left behind, and pin the outputs' shapes."""
     used = {node.domain for node in graph.graph.node}
     for entry in [entry for entry in graph.opset_import if entry.domain not in used]:
         graph.opset_import.remove(entry)
@@ -101,9 +107,11 @@ def _clean(graph: onnx.ModelProto, output_shape: tuple[int, ...], dynamic_batch:
     graph.producer_name, graph.producer_version = PRODUCER, ""
     del graph.metadata_props[:]
     del graph.graph.value_info[:]  # shapes of tensors that slimming removed; inferred anew
-    sides = ["batch" if dynamic_batch else 1, *output_shape[1:]]
-    output = onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, sides)
-    graph.graph.output[0].CopyFrom(output)
+    for described in graph.graph.output:
+        output = outputs[described.name]
+        sides = ["batch" if dynamic_batch else 1, *output.shape[1:]]
+        kind = onnx.helper.np_dtype_to_tensor_dtype(output.numpy().dtype)
+        described.CopyFrom(onnx.helper.make_tensor_value_info(described.name, kind, sides))
 
 
 def _properties(info: CheckpointInfo) -> dict[str, Any]:

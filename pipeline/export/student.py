@@ -28,7 +28,7 @@ def export_student(
         evaluation: Section `evaluate`.
 
     Raises:
-        PipelineError: if the accuracy differs by more than `export.max_ap_drop`; nothing is written to `records`.
+        PipelineError: if the main score differs by more than `export.max_drop`; nothing is written to `records`.
 
     """
     file = out / "fp32.onnx"

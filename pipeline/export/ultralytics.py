@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from ultralytics import __version__
 
+from models.yolo import KINDS
 from pipeline.errors import PipelineError
+from pipeline.tasks import ULTRALYTICS_TASK
 from pipeline.training.checkpoint import load_checkpoint
 
 
@@ -19,13 +21,17 @@ def export_ultralytics(checkpoint: Path, out: Path) -> None:
         out: The file to write; its name ends in `.pt`.
 
     Raises:
-        PipelineError: if `out` has another ending, or the folder is not a checkpoint.
+        PipelineError: if `out` has another ending, or the folder is not a checkpoint of a model of Ultralytics'.
 
     """
     if out.suffix != ".pt":
         raise PipelineError(f"{out}: Ultralytics recognises its checkpoints by the ending .pt")
     model, info = load_checkpoint(checkpoint)
-    arguments = {"task": info.task, "imgsz": info.image_size_px, "model": info.name}
-    model.args, model.task = arguments, info.task
+    if not isinstance(model, KINDS[info.task]):
+        architecture = info.model_info().architecture
+        raise PipelineError(f"{checkpoint} is a {architecture}, which stock Ultralytics lacks: take its ONNX file")
+    task = ULTRALYTICS_TASK[info.task]
+    arguments = {"task": task, "imgsz": info.image_size_px, "model": info.name}
+    model.args, model.task = arguments, task
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"model": model, "ema": None, "epoch": -1, "train_args": arguments, "version": __version__}, out)

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from pipeline.records import Role
 from pipeline.report.metrics import Metrics, Summary
+from pipeline.tasks import Task, main_score
 
 ROLES: tuple[Role, ...] = ("control", "distilled")
 FIELD = "\x1f"  # cannot stand in a commit's subject
@@ -18,12 +19,12 @@ FIELD = "\x1f"  # cannot stand in a commit's subject
 
 @dataclass(frozen=True)
 class Point:
-    """One model in one runtime: AP 0 to 1, median milliseconds, and the conditions of both."""
+    """One model in one runtime: main score 0 to 1, median milliseconds, and the conditions of both."""
 
     model: str
     role: Role
     runtime: str
-    map50_95: float
+    score: float
     p50_ms: float
     device: tuple[Any, ...]
     dataset: str
@@ -44,7 +45,7 @@ class Snapshot:
     metrics: Metrics
     summary: Summary
 
-    def points(self, task: str) -> list[Point]:
+    def points(self, task: Task) -> list[Point]:
         """List the points of a task."""
         return points(self.metrics, self.summary, task)
 
@@ -67,12 +68,13 @@ class Commit:
     dirty: bool
 
 
-def points(metrics: Metrics, summary: Summary, task: str) -> list[Point]:
+def points(metrics: Metrics, summary: Summary, task: Task) -> list[Point]:
     """Turn metrics into points; a model without accuracy or latency gives none.
 
     The control is not benchmarked: it is the distilled student's architecture, so it stands at that latency.
     """
     found: list[Point] = []
+    main = main_score(task)
     numbers, conditions = metrics.get(task, {}), summary.get(task, {})
     for name, entry in numbers.items():
         roles: dict[Role, Any] = {"teacher": entry} if name == "teacher" else {r: entry[r] for r in ROLES if r in entry}
@@ -81,9 +83,9 @@ def points(metrics: Metrics, summary: Summary, task: str) -> list[Point]:
         for role, runtimes in roles.items():
             for runtime, values in runtimes.items():
                 timed = entry.get("distilled", {}).get(runtime, {}) if role == "control" else values
-                if "map50_95" in values and "p50_ms" in timed:
+                if main in values and "p50_ms" in timed:
                     dataset = str(conditions.get("dataset"))
-                    found.append(Point(name, role, runtime, values["map50_95"], timed["p50_ms"], device, dataset))
+                    found.append(Point(name, role, runtime, values[main], timed["p50_ms"], device, dataset))
     return found
 
 

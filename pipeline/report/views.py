@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import torch
 
-from pipeline.backends import load
+from pipeline.backends import Backend, load
 from pipeline.data.prepared import PreparedDataset
 from pipeline.distill.prompt import masks
-from pipeline.distill.taps import features_only
-from pipeline.evaluation.accuracy import Prediction, predict, truth_of
-from pipeline.params import Params
+from pipeline.evaluation.boxes import Prediction, predict_boxes, truth_of
+from pipeline.evaluation.masks import segment
+from pipeline.features import features_only
+from pipeline.params import Evaluate, Params
 from pipeline.preprocess import letterbox, load_image
-from pipeline.report.build import Drawings
-from pipeline.report.drawing import Boxes, MaskedImage, Scene
+from pipeline.report.boxes import Boxes
+from pipeline.report.class_maps import ClassMap
+from pipeline.report.pictures import Drawings
+from pipeline.report.prompt_masks import MaskedImage
+from pipeline.report.sheet import Scene
+from pipeline.tasks import Task
 from pipeline.training.checkpoint import SKIPPED, load_checkpoint
 from pipeline.training.prompts import load_prompts
 
-MASKED_IMAGES = 3  # each takes a row per pyramid map
+MASKED_IMAGES = 3  # each takes a row per map
 
 
-def draw(artifacts: Path, dataset: PreparedDataset, params: Params) -> Drawings:
-    """See the first test images through the teacher, its prompts, and the first student.
+def draw(artifacts: Path, dataset: PreparedDataset, params: Params) -> dict[Task, Drawings]:
+    """See the first test images through each task's teacher, its prompts, and its first student.
 
     Args:
         artifacts: Folder of all models.
@@ -32,38 +39,63 @@ def draw(artifacts: Path, dataset: PreparedDataset, params: Params) -> Drawings:
 
     """
     images = dataset.images("test")[: params.report.images]
-    student = artifacts / next(iter(params.students))
+    return {task: _draw_task(task, artifacts / task, dataset, images, params) for task in params.tasks}
+
+
+def _draw_task(task: Task, folder: Path, dataset: PreparedDataset, images: list[Path], params: Params) -> Drawings:
+    student = folder / params.students_of(task)[0]
     columns = {
-        "teacher": artifacts / "teacher",
+        "teacher": folder / "teacher",
         "control": student / "control",
         "distilled, ONNX": student / "export/fp32.onnx",
     }
-    seen = {
-        title: predict(load(path), images, params.evaluate, label=f"draw {title}")
-        for title, path in columns.items()
-        if not (path / SKIPPED).exists()
+    backends = {title: load(path) for title, path in columns.items() if not (path / SKIPPED).exists()}
+    scenes = SCENES[task](backends, dataset, images, params.evaluate)
+    return Drawings(dataset.task_classes(task), scenes, _masked(folder, dataset, images))
+
+
+def _box_scenes(
+    backends: dict[str, Backend], dataset: PreparedDataset, images: list[Path], params: Evaluate
+) -> list[Scene[Boxes]]:
+    found = {
+        title: predict_boxes(backend, images, params, label=f"draw {title}") for title, backend in backends.items()
     }
-    scenes = [
-        _scene(dataset, image, {title: found[index] for title, found in seen.items()})
-        for index, image in enumerate(images)
+    scenes = []
+    for index, image in enumerate(images):
+        pixels = load_image(image)
+        truth = truth_of(dataset, image, pixels.shape[1], pixels.shape[0])
+        predictions = {title: _boxes(predicted[index]) for title, predicted in found.items()}
+        scenes.append(Scene(image.stem, pixels, Boxes(truth.boxes, truth.class_ids), predictions))
+    return scenes
+
+
+def _boxes(found: Prediction) -> Boxes:
+    return Boxes(found.boxes[:, :4], found.boxes[:, 5].astype(np.int64), found.boxes[:, 4])
+
+
+def _map_scenes(
+    backends: dict[str, Backend], dataset: PreparedDataset, images: list[Path], params: Evaluate
+) -> list[Scene[ClassMap]]:
+    found = {
+        title: [answer.classes for answer in segment(backend, images, params.batch_size, label=f"draw {title}")]
+        for title, backend in backends.items()
+    }
+    return [
+        Scene(image.stem, load_image(image), dataset.mask(image), {title: maps[i] for title, maps in found.items()})
+        for i, image in enumerate(images)
     ]
-    return Drawings(dataset.info.classes, scenes, _masked(artifacts, dataset, images))
 
 
-def _scene(dataset: PreparedDataset, image: Path, found: dict[str, Prediction]) -> Scene:
-    pixels = load_image(image)
-    truth = truth_of(dataset, image, pixels.shape[1], pixels.shape[0])
-    boxes = {
-        title: Boxes(prediction.boxes[:, :4], prediction.boxes[:, 5].astype(np.int64), prediction.boxes[:, 4])
-        for title, prediction in found.items()
-    }
-    return Scene(image.stem, pixels, Boxes(truth.boxes, truth.class_ids), boxes)
+SCENES: Final[dict[Task, Callable[[dict[str, Backend], PreparedDataset, list[Path], Evaluate], list[Scene[Any]]]]] = {
+    "detect": _box_scenes,
+    "segment": _map_scenes,
+}
 
 
-def _masked(artifacts: Path, dataset: PreparedDataset, images: list[Path]) -> list[MaskedImage]:
-    """Average the prompts' masks, per image, pyramid map and band."""
-    teacher, teacher_info = load_checkpoint(artifacts / "teacher")
-    prompts, info = load_prompts(artifacts / "prompts")
+def _masked(folder: Path, dataset: PreparedDataset, images: list[Path]) -> list[MaskedImage]:
+    """Average the prompts' masks, per image, map that the teacher's head reads, and band."""
+    teacher, teacher_info = load_checkpoint(folder / "teacher")
+    prompts, info = load_prompts(folder / "prompts")
     bands = ["low band", *(f"details, level {level}" for level in range(1, info.levels + 1))]
     drawn = []
     for image in images[:MASKED_IMAGES]:

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import pydantic
+from pydantic import ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import BaseModel
 
 from models import build_from_architecture
 from pipeline.digest import file_digest
 from pipeline.errors import PipelineError
+from pipeline.features import head_strides
 from pipeline.records import ModelInfo, Role
+from pipeline.tasks import Task
 
 WEIGHTS, INFO = "model.safetensors", "model.json"
 SKIPPED = "skipped.json"  # stands in the place of a model that was not asked for
 
 
-class CheckpointInfo(BaseModel):
+class CheckpointInfo(pydantic.BaseModel):
     """`model.json`: what it takes to rebuild the model, and what made it."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
     role: Role
-    task: Literal["detect"]
+    task: Task
     classes: list[str]
     image_size_px: int
     strides: list[int]
@@ -50,13 +53,22 @@ class CheckpointInfo(BaseModel):
 
 
 def save_checkpoint(
-    folder: Path, model: DetectionModel, *, name: str, role: Role, image_size_px: int, best_epoch: int, made_by: str
+    folder: Path,
+    model: BaseModel,
+    *,
+    task: Task,
+    name: str,
+    role: Role,
+    image_size_px: int,
+    best_epoch: int,
+    made_by: str,
 ) -> None:
     """Write a model as safetensors and JSON. Equal weights give equal bytes.
 
     Args:
         folder: Created if missing.
-        model: A plain detector: no teacher, adapters or hooks.
+        model: A plain model: no teacher, adapters or hooks.
+        task: What it does.
         name: `teacher` or the student's name in params.yaml.
         role: What it is in the comparison.
         image_size_px: Side of the square it was trained on.
@@ -70,10 +82,10 @@ def save_checkpoint(
     info = CheckpointInfo(
         name=name,
         role=role,
-        task="detect",
+        task=task,
         classes=list(model.names.values()),
         image_size_px=image_size_px,
-        strides=[int(stride) for stride in model.stride],
+        strides=head_strides(model),
         end2end=getattr(model.model[-1], "one2one_cv2", None) is not None,
         params_m=round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 4),
         best_epoch=best_epoch,
@@ -99,8 +111,8 @@ def load_info(folder: Path) -> CheckpointInfo:
         raise PipelineError(f"{folder / INFO} is not of this version: {error}") from None
 
 
-def load_checkpoint(folder: Path) -> tuple[DetectionModel, CheckpointInfo]:
-    """Rebuild a detector from its checkpoint.
+def load_checkpoint(folder: Path) -> tuple[BaseModel, CheckpointInfo]:
+    """Rebuild a model from its checkpoint.
 
     Returns:
         The model on the CPU, fp32, in eval mode, and its `model.json`.
@@ -115,11 +127,12 @@ def load_checkpoint(folder: Path) -> tuple[DetectionModel, CheckpointInfo]:
         raise PipelineError(
             f"{weights} is not the file that {INFO} names: run `dvc repro` or `dvc checkout` to restore it"
         )
-    model = build_from_architecture(info.architecture, info.classes)
+    model = build_from_architecture(info.architecture, info.task, info.classes)
     model.load_state_dict(load_file(weights))
     return model.float().eval(), info
 
 
 def _architecture_name(architecture: dict[str, Any]) -> str:
-    file = Path(str(architecture.get("yaml_file", "micro.yaml"))).stem
-    return file if file != "micro" else f"micro-{architecture['scale']}"
+    if "decoder" in architecture:
+        return f"{architecture['decoder']}-{architecture['encoder']}"
+    return Path(str(architecture["yaml_file"])).stem

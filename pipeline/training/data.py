@@ -21,14 +21,16 @@ from ultralytics.cfg import IterableSimpleNamespace
 from ultralytics.data import YOLODataset
 from ultralytics.data.augment import Compose, Mosaic
 from ultralytics.data.build import InfiniteDataLoader
+from ultralytics.data.dataset import SemanticDataset
 
 from pipeline.data.prepared import PreparedDataset, Split
+from pipeline.tasks import Task
 
 Key = tuple[int, int]  # epoch, index
 
 
-class DetectionImages(YOLODataset):
-    """Ultralytics' dataset, seeded per sample when its key is `(epoch, index)`, and never writing beside the data."""
+class SeededImages(YOLODataset):
+    """Seed each sample whose key is `(epoch, index)`, and never write beside the data."""
 
     def __getitem__(self, key: int | Key) -> dict[str, Any]:
         """Load and augment one image."""
@@ -59,6 +61,21 @@ class DetectionImages(YOLODataset):
         return super()._load_or_scan_cache(folder / f"{Path(self.img_path).stem}.cache", cache_hash)
 
 
+class DetectionImages(SeededImages):
+    """Images with boxes."""
+
+
+class SegmentationImages(SeededImages, SemanticDataset):
+    """Images with class masks."""
+
+    def load_image(self, i: int, rect_mode: bool = True, **_options: Any) -> Any:
+        """Fit the longer side, for training too: what the model sees is what evaluation and devices show it."""
+        return YOLODataset.load_image(self, i, rect_mode)
+
+
+IMAGES: dict[Task, type[SeededImages]] = {"detect": DetectionImages, "segment": SegmentationImages}
+
+
 class EpochSampler(Sampler[Key]):
     """Yield `(epoch, index)` in an order drawn from seed and epoch; each pass over it is the next epoch."""
 
@@ -83,13 +100,16 @@ class EpochSampler(Sampler[Key]):
         self.next_epoch = epoch
 
 
-def describe(dataset: PreparedDataset, folder: Path, seed: int) -> dict[str, Any]:
+def describe(dataset: PreparedDataset, task: Task, folder: Path, seed: int) -> dict[str, Any]:
     """Make the dict that Ultralytics' trainers call `data`; lists and caches go to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
+    classes = dataset.task_classes(task)
     data: dict[str, Any] = {
-        "nc": len(dataset.info.classes),
-        "names": dict(enumerate(dataset.info.classes)),
+        "task": task,
+        "nc": len(classes),
+        "names": dict(enumerate(classes)),
         "channels": 3,
+        "masks_dir": "masks",
         "seed": seed,
         "label_cache": str(folder),
     }
@@ -103,11 +123,11 @@ def describe(dataset: PreparedDataset, folder: Path, seed: int) -> dict[str, Any
 
 def build_images(
     data: dict[str, Any], listing: str, hyp: IterableSimpleNamespace, batch_size: int, *, augment: bool, stride: int
-) -> DetectionImages:
-    """Open one split as Ultralytics' `build_yolo_dataset` does."""
+) -> SeededImages:
+    """Open one split of what `describe` described, as Ultralytics' `build_yolo_dataset` does."""
     hyp = copy(hyp)
     hyp.deterministic = False  # only silences a warning about RAM caches that does not hold here
-    return DetectionImages(
+    return IMAGES[data["task"]](
         img_path=listing,
         imgsz=hyp.imgsz,
         batch_size=batch_size,
@@ -116,14 +136,14 @@ def build_images(
         rect=not augment,
         cache="ram" if augment else None,
         stride=stride,
-        pad=0.0 if augment else 0.5,
-        task="detect",
+        pad=0.0 if augment or data["task"] == "segment" else 0.5,
+        task=hyp.task,
         data=data,
     )
 
 
 def build_train_loader(
-    images: DetectionImages, batch_size: int, workers: int, sampler: EpochSampler
+    images: SeededImages, batch_size: int, workers: int, sampler: EpochSampler
 ) -> InfiniteDataLoader:
     """Load augmented batches in the sampler's order; workers do not change what is loaded."""
     return InfiniteDataLoader(

@@ -18,9 +18,10 @@ from ultralytics.cfg import get_cfg
 from pipeline.data.prepared import PreparedDataset
 from pipeline.digest import file_digest
 from pipeline.distill.prompt import init_prompts, overlap, prompted
-from pipeline.distill.taps import Features, head_channels, head_of, replaced_features
 from pipeline.errors import PipelineError
+from pipeline.features import Features, head_channels, head_of, replaced_features
 from pipeline.params import Machine, Prompt, Teacher
+from pipeline.tasks import Task
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.data import EpochSampler, build_images, build_train_loader, describe
 from pipeline.training.devices import backend_device
@@ -52,8 +53,9 @@ class PromptJob:
     """One training of prompts.
 
     Attributes:
+        task: The teacher's.
         params: Section `prompt`.
-        augment: Section `teacher`: images are augmented as they were for the teacher.
+        augment: The task's section of `teacher`: images are augmented as they were for the teacher.
         machine: Section `machine`.
         dataset: The prepared dataset.
         teacher_dir: The teacher's checkpoint.
@@ -61,6 +63,7 @@ class PromptJob:
 
     """
 
+    task: Task
     params: Prompt
     augment: Teacher
     machine: Machine
@@ -81,7 +84,7 @@ def train_prompts(job: PromptJob, out: Path, history: Path) -> None:
 
     """
     teacher, teacher_info = load_checkpoint(job.teacher_dir)
-    training = Job(job.augment.model, job.augment, job.machine, job.dataset, job.state_dir)
+    training = Job(job.task, job.augment.model, job.augment, job.machine, job.dataset, job.state_dir)
     teacher.args = get_cfg(overrides={**ultralytics_arguments(training), "batch": job.params.batch_size})
     prompts, rows = _fit(teacher.to(backend_device(job.machine.device)), job)
     out.mkdir(parents=True, exist_ok=True)
@@ -190,7 +193,7 @@ class PromptStep:
 def _batches(arguments: Any, job: PromptJob, start: int) -> Iterator[dict[str, Any]]:
     """Yield batches for ever, from the one after `start` iterations on: equal whether interrupted or not."""
     workers = 0 if backend_device(job.machine.device) == "cpu" else job.machine.workers
-    data = describe(job.dataset, job.state_dir / "data", job.params.seed)
+    data = describe(job.dataset, job.task, job.state_dir / "data", job.params.seed)
     images = build_images(data, data["train"], arguments, job.params.batch_size, augment=True, stride=32)
     sampler = EpochSampler(len(images), job.params.seed)
     loader = build_train_loader(images, job.params.batch_size, workers, sampler)

@@ -5,11 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from models import build
+from pipeline.data.prepared import open_dataset
+from pipeline.params import Params
 from pipeline.records import Role, Skipped, write_record
 from pipeline.training.checkpoint import SKIPPED, save_checkpoint
 from pipeline.training.history import write_history
 from pipeline.training.trainer import Job, Trainer, run_trainer
+
+
+def student_job(params: Params, student: str, dataset: Path, state_dir: Path) -> Job:
+    """Say how a student of params.yaml trains, with or without a teacher."""
+    task, model = params.students[student].task, params.students[student].model
+    return Job(task, model, params.student[task], params.machine, open_dataset(dataset), state_dir)
 
 
 def train(
@@ -37,11 +44,17 @@ def train(
 
     """
     state = run_trainer(trainer, job, **attributes)
-    model = build(job.model, job.dataset.info.classes, job.training.seed)
+    model = job.build_model()
     model.load_state_dict(state["best"])
-    size = job.dataset.info.image_size_px
     save_checkpoint(
-        out, model, name=name, role=role, image_size_px=size, best_epoch=state["best_epoch"], made_by=made_by
+        out,
+        model,
+        task=job.task,
+        name=name,
+        role=role,
+        image_size_px=job.dataset.info.image_size_px,
+        best_epoch=state["best_epoch"],
+        made_by=made_by,
     )
     write_history(history, state["history"])
 
@@ -50,4 +63,4 @@ def skip(out: Path, history: Path, reason: str) -> None:
     """Leave a note where a model would be, and an empty history: DVC wants every out to be there."""
     write_record(out / SKIPPED, Skipped(skipped=reason))
     history.parent.mkdir(parents=True, exist_ok=True)
-    history.write_text("epoch,val/map50_95\n")
+    history.write_text("epoch,val/score\n")

@@ -1,4 +1,4 @@
-"""Ultralytics' detection trainer, extended by exact resume and safe checkpoints.
+"""Ultralytics' trainer, extended by exact resume and safe checkpoints, for both tasks.
 
 Augmentation, EMA, schedule, validation and DDP stay Ultralytics'. Teacher, control and student share this file, so
 that what differs between two runs is what their sections in params.yaml say.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 from ultralytics.data.build import InfiniteDataLoader
-from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+from ultralytics.models.yolo.semantic import SemanticSegmentationValidator
+from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -24,11 +27,23 @@ from models import build
 from pipeline.data.prepared import PreparedDataset
 from pipeline.errors import PipelineError
 from pipeline.params import Machine, Training
+from pipeline.tasks import ULTRALYTICS_TASK, Task, main_score
 from pipeline.training.data import EpochSampler, build_images, build_train_loader, describe
 from pipeline.training.devices import choose_device
 from pipeline.training.state import load_state, save_state
 
 STATE_FILE = "last.pt"
+
+VALIDATORS: dict[Task, type[DetectionValidator]] = {
+    "detect": DetectionValidator,
+    "segment": SemanticSegmentationValidator,
+}
+METRICS = {
+    "metrics/mAP50(B)": "val/map50",
+    "metrics/mAP50-95(B)": "val/map50_95",
+    "metrics/mIoU": "val/miou",
+    "metrics/pixel_acc": "val/pixel_accuracy",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,7 @@ class Job:
     """One training run.
 
     Attributes:
+        task: What the model learns.
         model: Name of the architecture, see `models.build`.
         training: Hyperparameters.
         machine: Device and workers.
@@ -44,15 +60,25 @@ class Job:
 
     """
 
+    task: Task
     model: str
     training: Training
     machine: Machine
     dataset: PreparedDataset
     state_dir: Path
 
+    @property
+    def classes(self) -> list[str]:
+        """The task's classes."""
+        return self.dataset.task_classes(self.task)
+
+    def build_model(self) -> BaseModel:
+        """Build the model, as it starts."""
+        return build(self.model, self.task, self.classes, self.training.seed)
+
 
 class Trainer(DetectionTrainer):
-    """Train one detector and leave its state in `job.state_dir`."""
+    """Train one model and leave its state in `job.state_dir`."""
 
     job: Job  # set on a subclass by `run_trainer`, because Ultralytics' DDP pickles the class and not the instance
 
@@ -71,7 +97,7 @@ class Trainer(DetectionTrainer):
 
     def get_dataset(self) -> dict[str, Any]:
         """Describe the prepared dataset; nothing is looked up or downloaded."""
-        return describe(self.job.dataset, self.job.state_dir / "data", self.job.training.seed)
+        return describe(self.job.dataset, self.job.task, self.job.state_dir / "data", self.job.training.seed)
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Open one split."""
@@ -97,7 +123,12 @@ class Trainer(DetectionTrainer):
     def setup_model(self) -> None:
         """Build the model from its name; every rank starts from the same weights."""
         if not isinstance(self.model, nn.Module):
-            self.model: nn.Module = build(self.job.model, self.job.dataset.info.classes, self.job.training.seed)
+            self.model: nn.Module = self.job.build_model()
+
+    def get_validator(self) -> DetectionValidator:
+        """Validate as Ultralytics does for the task."""
+        validator = VALIDATORS[self.job.task]
+        return validator(self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks)
 
     def _setup_train(self) -> None:
         super()._setup_train()
@@ -140,9 +171,9 @@ class Trainer(DetectionTrainer):
             print(f"Resuming after epoch {self.start_epoch} of {self.epochs} (state in {self.job.state_dir})")
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
-        """Append one epoch to the history."""
-        names = {"metrics/mAP50(B)": "val/map50", "metrics/mAP50-95(B)": "val/map50_95"}
-        row = {names.get(key, key): float(value) for key, value in metrics.items()}
+        """Append one epoch to the history; `val/score` is the task's main score."""
+        row = {METRICS.get(key, key): float(value) for key, value in metrics.items()}
+        row["val/score"] = row.pop(f"val/{main_score(self.job.task)}")
         rate = row.pop("lr/pg0")
         row = {key: value for key, value in row.items() if not key.startswith(("lr/", "metrics/"))}
         self.history.append({"epoch": self.epoch + 1, **row, "learning_rate": rate})
@@ -201,7 +232,7 @@ def ultralytics_arguments(job: Job) -> dict[str, Any]:
     """Say in Ultralytics' words what the sections of params.yaml say."""
     training, machine = job.training, job.machine
     return {
-        "task": "detect",
+        "task": ULTRALYTICS_TASK[job.task],
         "mode": "train",
         "model": job.model,
         "imgsz": job.dataset.info.image_size_px,

@@ -13,7 +13,7 @@ from pipeline.params import Export
 from pipeline.training.checkpoint import save_checkpoint
 
 SIZE = 64
-PARAMS = Export(opset=17, dynamic_batch=True, max_ap_drop=0.002, parity_images=4)
+PARAMS = Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=4)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,7 +28,9 @@ def one_thread() -> Iterator[None]:
 def awake(name: str, end2end: bool) -> DetectionModel:
     """Build a model whose random weights answer to the image, with boxes and scores of a plausible size."""
     classes = ["circle", "square", "star"]
-    model = build_from_architecture({**build(name, classes, seed=0).yaml, "end2end": end2end}, classes)
+    model = build_from_architecture(
+        {**build(name, "detect", classes, seed=0).yaml, "end2end": end2end}, "detect", classes
+    )
     model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -49,7 +51,9 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("backends") / request.param
     torch.manual_seed(0)
     model = awake("micro-n.yaml", request.param == "end2end")
-    save_checkpoint(folder, model, name="toy", role="teacher", image_size_px=SIZE, best_epoch=1, made_by="test")
+    save_checkpoint(
+        folder, model, task="detect", name="toy", role="teacher", image_size_px=SIZE, best_epoch=1, made_by="test"
+    )
     return folder
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pipeline.backends import Array, load
-from pipeline.backends.torch import fused
+from pipeline.backends.torch import deployed
 from pipeline.device import available_threads
 from pipeline.errors import PipelineError
-from pipeline.evaluation.parity import match
+from pipeline.evaluation.difference import match
 from pipeline.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -116,11 +116,11 @@ def test_load__wrong_shape_is_named(onnx_file: Path) -> None:
         load(onnx_file)(images(1, size=32))
 
 
-def test_fused__same_answer_and_the_model_is_left_as_it_was(checkpoint: Path) -> None:
+def test_deployed__same_answer_and_the_model_is_left_as_it_was(checkpoint: Path) -> None:
     model, info = load_checkpoint(checkpoint)
     model.model[-1].end2end = info.end2end
     weights = {key: value.clone() for key, value in model.state_dict().items()}
-    ready = fused(model)
+    ready = deployed(model)
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in ready.modules())
     with torch.inference_mode():

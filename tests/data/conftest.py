@@ -101,7 +101,8 @@ def make_params() -> Callable[..., Prepare]:
     def make(**changes: object) -> Prepare:
         scenes = {"train_images": 3, "val_images": 2, "test_images": 2}
         usual = {"source": "scenes", "path": ".", "annotations": None, "image_size_px": 64, "calibration_images": 2}
-        usual |= {"val_fraction": 0.0, "test_fraction": 0.0, "seed": 0, "scenes": scenes}
+        masks = {"classes": "classes.txt", "ignore": [], "resize": False}
+        usual |= {"val_fraction": 0.0, "test_fraction": 0.0, "seed": 0, "scenes": scenes, "masks": masks}
         return Prepare.model_validate(usual | changes)
 
     return make

@@ -65,7 +65,7 @@ def test_build_loss__names_the_known_methods_and_the_mismatch() -> None:
 
 
 def test_build_loss__names_the_known_options() -> None:
-    with pytest.raises(PipelineError, match=r"distill.options.cwd.tau: unknown option; cwd has .*temperature \(1.0\)"):
+    with pytest.raises(PipelineError, match=r"options.cwd.tau: unknown option; cwd has .*temperature \(1.0\)"):
         build_loss("cwd", [8], [8], tau=1.0)
     with pytest.raises(PipelineError, match=r"freekd.variant: Input should be 'released', .* got 'realeased'"):
         build_loss("freekd", [8], [8], variant="realeased")

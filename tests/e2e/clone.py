@@ -39,3 +39,11 @@ def set_params(clone: Path, changes: Mapping[str, object]) -> None:
             section = section[parent]
         section[leaf] = value
     yaml.dump(params, clone / "params.yaml")
+
+
+def remove_param(clone: Path, section: str, key: str) -> None:
+    """Take a key out of a section, if it is there."""
+    yaml = YAML()
+    params = yaml.load(clone / "params.yaml")
+    params[section].pop(key, None)
+    yaml.dump(params, clone / "params.yaml")

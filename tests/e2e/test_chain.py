@@ -23,13 +23,20 @@ MINIATURE = {
     "prepare.image_size_px": 64,
     "prepare.calibration_images": 8,
     "prepare.scenes": {"train_images": 48, "val_images": 16, "test_images": 16},
-    "teacher.model": "micro-s.yaml",
-    "teacher.epochs": 4,
+    "teacher.detect.model": "micro-s.yaml",
+    "teacher.detect.epochs": 4,
+    "teacher.segment.model": "micro-s-sem.yaml",
+    "teacher.segment.epochs": 2,
     "prompt.levels": 2,
     "prompt.iterations": 4,
-    "student.epochs": 4,
+    "students.micro-s.model": "micro-n.yaml",
+    "students.micro-s-sem.model": "micro-n-sem.yaml",
+    "student.detect.epochs": 4,
+    "student.segment.epochs": 2,
+    "robustness.corruptions": ["fog"],
+    "robustness.images": 4,
     "export.parity_images": 4,
-    "export.max_ap_drop": 0.01,
+    "export.max_drop": 0.01,
     "benchmark.warmup_s": 0.0,
     "benchmark.min_time_s": 0.1,
     "benchmark.min_runs": 5,
@@ -70,8 +77,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ran(clone: Path) -> Path:
     """Run the chain to its end: killed in the teacher, killed in the distillation, started a third time."""
-    kill_when(clone, state_of(clone, "teacher"))
-    kill_when(clone, state_of(clone, "distill-micro-n"))
+    kill_when(clone, state_of(clone, "teacher-detect"))
+    kill_when(clone, state_of(clone, "distill-micro-s"))
     done = subprocess.run(["dvc", "repro"], cwd=clone, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (clone.parent / "last.log").write_text(done.stdout)
@@ -80,17 +87,17 @@ def ran(clone: Path) -> Path:
 
 def test_chain__killed_in_the_teacher_it_goes_on_from_the_last_epoch(ran: Path) -> None:
     log = (ran.parent / "killed.log").read_text()
-    assert re.search(r"Resuming after epoch [1-4] of 4 \(state in \.state/teacher/", log)
+    assert re.search(r"Resuming after epoch [1-4] of 4 \(state in \.state/teacher-detect/", log)
 
 
 def test_chain__killed_in_the_distillation_it_goes_on_from_the_last_epoch(ran: Path) -> None:
     log = (ran.parent / "last.log").read_text()
-    assert re.search(r"Resuming after epoch [1-4] of 4 \(state in \.state/distill-micro-n/", log)
-    assert "Running stage 'teacher'" not in log
+    assert re.search(r"Resuming after epoch [1-4] of 4 \(state in \.state/distill-micro-s/", log)
+    assert "Running stage 'teacher@detect'" not in log
 
 
 def test_chain__every_epoch_is_in_the_history_once(ran: Path) -> None:
-    for run in ("teacher", "micro-n/control", "micro-n/distilled"):
+    for run in ("teacher", "micro-s/control", "micro-s/distilled"):
         rows = (ran / f"results/detect/{run}/history.csv").read_text().splitlines()[1:]
         assert [row.split(",")[0] for row in rows] == ["1", "2", "3", "4"]
 
@@ -102,10 +109,11 @@ def test_chain__leaves_no_state_and_no_pickle(ran: Path) -> None:
 
 def test_chain__metrics_have_teacher_control_student_and_onnx(ran: Path) -> None:
     shown = subprocess.check_output(["dvc", "metrics", "show", "--json"], cwd=ran, env=ENVIRONMENT, text=True)
-    metrics = json.loads(shown)[""]["data"]["reports/metrics.json"]["data"]["detect"]
-    assert {"map50_95", "map50", "p50_ms", "p99_ms", "size_mb", "params_m"} <= set(metrics["teacher"]["torch"])
-    assert "map50_95" in metrics["micro-n"]["control"]["torch"]
-    assert "p50_ms" in metrics["micro-n"]["distilled"]["onnxruntime-fp32"]
+    metrics = json.loads(shown)[""]["data"]["reports/metrics.json"]["data"]
+    for task, student, score in (("detect", "micro-s", "map50_95"), ("segment", "micro-s-sem", "miou")):
+        assert {score, "p50_ms", "p99_ms", "size_mb", "params_m"} <= set(metrics[task]["teacher"]["torch"])
+        assert score in metrics[task][student]["control"]["torch"]
+        assert {score, "p50_ms"} <= set(metrics[task][student]["distilled"]["onnxruntime-fp32"])
 
 
 def test_chain__the_second_run_runs_the_probe_alone(ran: Path) -> None:
@@ -113,22 +121,36 @@ def test_chain__the_second_run_runs_the_probe_alone(ran: Path) -> None:
 
 
 def test_chain__another_distillation_reruns_neither_teacher_nor_prompt_nor_control(ran: Path) -> None:
-    set_params(ran, {"distill.weight": 0.7})
-    stages = {stage.split("@")[0] for stage in repro(ran)}
-    assert {"distill", "evaluate", "export", "report"} <= stages
-    assert not stages & {"prepare", "teacher", "prompt", "control", "evaluate_teacher"}
+    set_params(ran, {"distill.detect.weight": 0.7})
+    stages = set(repro(ran))
+    assert {"distill@micro-s", "evaluate@micro-s", "robustness@micro-s", "export@micro-s", "report"} <= stages
+    assert not {stage.split("@")[0] for stage in stages} & {"prepare", "teacher", "prompt", "control"}
+    assert not any(stage.endswith("@micro-s-sem") for stage in stages), "the other task has its own weight"
 
 
 def test_chain__going_back_restores_the_old_student_without_training(ran: Path) -> None:
-    changed = load_info(ran / "artifacts/micro-n/distilled").digest
-    set_params(ran, {"distill.weight": YAML().load(ROOT / "params.yaml")["distill"]["weight"]})
+    changed = load_info(ran / "artifacts/detect/micro-s/distilled").digest
+    set_params(ran, {"distill.detect.weight": YAML().load(ROOT / "params.yaml")["distill"]["detect"]["weight"]})
     stages = {stage.split("@")[0] for stage in repro(ran)}
     assert "distill" not in stages
-    assert load_info(ran / "artifacts/micro-n/distilled").digest != changed
+    assert load_info(ran / "artifacts/detect/micro-s/distilled").digest != changed
+
+
+@pytest.mark.parametrize("method", ["fgd", "dist"])  # reads objects; reads scores
+def test_chain__an_experiment_with_another_method_reruns_the_distillation_and_what_follows(
+    ran: Path, method: str
+) -> None:
+    command = ["dvc", "exp", "run", "-S", f"distill.method={method}"]
+    done = subprocess.run(command, cwd=ran, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    stages = re.findall(r"Running stage '([^']+)'", done.stdout)
+    assert {"distill@micro-s", "distill@micro-s-sem", "export@micro-s", "report"} <= set(stages)
+    follows = {"distill", "evaluate", "robustness", "export", "probe", "engine", "benchmark", "report"}
+    assert {stage.split("@")[0] for stage in stages} <= follows
 
 
 def test_chain__a_checkpoint_becomes_a_file_that_stock_ultralytics_runs(ran: Path, tmp_path: Path) -> None:
-    export_ultralytics(ran / "artifacts/micro-n/distilled", tmp_path / "student.pt")
+    export_ultralytics(ran / "artifacts/detect/micro-s/distilled", tmp_path / "student.pt")
     image = next((ran / "dataset/images").iterdir())
     code = "import sys; from ultralytics import YOLO; print(len(YOLO(sys.argv[1]).predict(sys.argv[2], verbose=False)))"
     command = [sys.executable, "-c", code, tmp_path / "student.pt", image]
@@ -137,9 +159,9 @@ def test_chain__a_checkpoint_becomes_a_file_that_stock_ultralytics_runs(ran: Pat
 
 def test_chain__a_wrong_param_is_one_clear_error_and_loses_nothing(ran: Path) -> None:
     before = (ran / "reports/metrics.json").read_bytes()
-    set_params(ran, {"distill.wieght": 1.0})
+    set_params(ran, {"distill.detect.wieght": 1.0})
     done = subprocess.run(
-        [sys.executable, "-m", "stages.distill", "micro-n"],
+        [sys.executable, "-m", "stages.distill", "micro-s"],
         cwd=ran,
         env=ENVIRONMENT,
         capture_output=True,
@@ -147,7 +169,7 @@ def test_chain__a_wrong_param_is_one_clear_error_and_loses_nothing(ran: Path) ->
         check=False,
     )
     assert done.returncode == 1
-    assert re.search(r"ERROR distill: params.yaml:\d+: distill.wieght: unknown key", done.stderr)
+    assert re.search(r"ERROR distill: params.yaml:\d+: distill.detect.wieght: unknown key", done.stderr)
     assert "Traceback" not in done.stderr
     assert (ran / "reports/metrics.json").read_bytes() == before
-    assert (ran / "artifacts/micro-n/distilled/model.safetensors").exists()
+    assert (ran / "artifacts/detect/micro-s/distilled/model.safetensors").exists()

@@ -10,7 +10,7 @@ import pytest
 from pipeline.backends import Array, Backend, Metadata
 from pipeline.data.prepared import DatasetInfo, PreparedDataset, SplitInfo, open_dataset
 from pipeline.digest import text_digest
-from pipeline.evaluation.accuracy import truth_of
+from pipeline.evaluation.boxes import truth_of
 from pipeline.params import Evaluate
 from pipeline.preprocess import letterbox, load_image
 from pipeline.records import ModelInfo
@@ -79,7 +79,7 @@ def oracle(known_dataset: PreparedDataset) -> Callable[[Array], list[Array]]:
 
 @pytest.fixture(scope="session")
 def evaluate_params() -> Evaluate:
-    return Evaluate(batch_size=2, score_threshold=0.001, nms_iou=0.7, max_detections=300)
+    return Evaluate(batch_size=2, score_threshold=0.001, nms_iou=0.7, max_detections=300, boundary_tolerance=0.0075)
 
 
 @pytest.fixture(scope="session")

@@ -79,9 +79,11 @@ def test_box_iou__known_values() -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("score", [0.25, 0.001])
 def test_detections__equal_ultralytics_on_trained_weights(shared_folder: Path, score: float) -> None:
+    from ultralytics.nn.tasks import DetectionModel
+
     from models.weights import load_weights
 
-    model = load_weights(shared_folder / "weights/yolov8n-from-int8.pt").eval().fuse(verbose=False)
+    model = load_weights(shared_folder / "weights/yolov8n-from-int8.pt", DetectionModel).eval().fuse(verbose=False)
     paths = sorted((shared_folder / "data/coco128/images/val2017").glob("*.jpg"))[:3]
     images = np.stack([letterbox(load_image(path), 320)[0] for path in paths])
     with torch.inference_mode():

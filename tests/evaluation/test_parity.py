@@ -8,7 +8,8 @@ from pipeline.backends import Array, Backend
 from pipeline.data.prepared import PreparedDataset
 from pipeline.errors import PipelineError
 from pipeline.evaluation.accuracy import evaluate
-from pipeline.evaluation.parity import check_gate, compare, match
+from pipeline.evaluation.difference import match
+from pipeline.evaluation.parity import check_gate, compare
 from pipeline.params import Evaluate, Export
 from pipeline.records import ModelInfo, Parity
 
@@ -41,7 +42,7 @@ def against_oracle(
             known_dataset,
             "test",
             accuracy=(first, second),
-            export=Export(opset=17, dynamic_batch=True, max_ap_drop=0.002, parity_images=5),
+            export=Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=5),
             evaluate=evaluate_params,
         )
 
@@ -54,8 +55,8 @@ def test_compare__zero_for_the_same_network(against_oracle: Compare, oracle: Run
         ("boxes", 0.0, 0.0),
         ("scores", 0.0, 0.0),
     ]
-    assert (parity.matched_boxes_share, parity.max_box_error_px, parity.max_score_error) == (1.0, 0.0, 0.0)
-    assert (parity.map50_95_torch, parity.map50_95_exported, parity.map50_95_drop) == (1.0, 1.0, 0.0)
+    assert (parity.agreement, parity.max_box_error_px, parity.max_score_error) == (1.0, 0.0, 0.0)
+    assert (parity.score_torch, parity.score_exported, parity.drop) == (1.0, 1.0, 0.0)
     assert (parity.images, parity.runtime) == (5, "onnxruntime-fp32")
     check_gate(parity)
 
@@ -63,7 +64,7 @@ def test_compare__zero_for_the_same_network(against_oracle: Compare, oracle: Run
 def test_compare__measures_a_known_error(against_oracle: Compare, oracle: Run) -> None:
     parity = against_oracle(lambda images: [oracle(images)[0] + np.float32([0.0, 0, 0.0, 0.03, -0.01, 0])])
     boxes, scores = parity.outputs
-    assert parity.matched_boxes_share == 1.0
+    assert parity.agreement == 1.0
     assert parity.max_box_error_px == pytest.approx(0.03, rel=1e-3)
     assert boxes.max_abs == pytest.approx(0.03, rel=1e-3)
     assert scores.max_abs == pytest.approx(0.01, rel=1e-3)
@@ -81,7 +82,7 @@ def test_compare__end2end_rows_may_swap_places(against_oracle: Compare, oracle: 
     )
     assert parity.outputs[0].max_abs == 0.0
     assert parity.outputs[1].max_abs < 3e-6
-    assert parity.matched_boxes_share == 1.0
+    assert parity.agreement == 1.0
 
 
 def test_compare__a_lost_box_is_a_smaller_share_and_a_drop(against_oracle: Compare, oracle: Run) -> None:
@@ -91,20 +92,20 @@ def test_compare__a_lost_box_is_a_smaller_share_and_a_drop(against_oracle: Compa
         return [rows]
 
     parity = against_oracle(forgetful)
-    assert parity.matched_boxes_share == 0.5
-    assert parity.map50_95_drop > 0.1
-    with pytest.raises(PipelineError, match=r"(?s)mAP50-95 onnxruntime-fp32 +0\..*export\.max_ap_drop"):
+    assert parity.agreement == 0.5
+    assert parity.drop > 0.1
+    with pytest.raises(PipelineError, match=r"(?s)AP50-95 onnxruntime-fp32 +0\..*export\.max_drop"):
         check_gate(parity)
 
 
 def test_check_gate__a_gain_is_a_difference_too(against_oracle: Compare, oracle: Run) -> None:
-    parity = against_oracle(oracle).model_copy(update={"map50_95_drop": -0.01})
+    parity = against_oracle(oracle).model_copy(update={"drop": -0.01})
     with pytest.raises(PipelineError, match="is not the one that was trained"):
         check_gate(parity)
 
 
 def test_check_gate__passes_at_the_limit(against_oracle: Compare, oracle: Run) -> None:
-    check_gate(against_oracle(oracle).model_copy(update={"map50_95_drop": 0.002}))
+    check_gate(against_oracle(oracle).model_copy(update={"drop": 0.002}))
 
 
 def test_compare__raw_outputs_by_position(against_oracle: Compare) -> None:

@@ -13,9 +13,9 @@ from pipeline.backends import Backend, load
 from pipeline.data.prepared import PreparedDataset
 from pipeline.digest import file_digest
 from pipeline.distill.prompt import init_prompts
-from pipeline.distill.taps import head_channels
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.prompted import evaluate_prompted
+from pipeline.features import head_channels
 from pipeline.params import Machine, Params
 from pipeline.records import Accuracy, read_record
 from pipeline.training.checkpoint import save_checkpoint
@@ -37,12 +37,14 @@ def save_prompts(folder: Path, channels: list[int], size: float) -> Path:
 def test_prompted_teacher__equals_the_plain_one_for_zero_prompts_only(
     mini_dataset: PreparedDataset, params: Params, cpu: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = build("micro-n.yaml", mini_dataset.info.classes, seed=0)
+    model = build("micro-n.yaml", "detect", mini_dataset.info.classes, seed=0)
     with torch.no_grad():
         for _ in range(20):
             model.train()(torch.rand(4, 3, 64, 64))  # BatchNorm statistics: untrained features vanish without them
     teacher, record = tmp_path / "teacher", tmp_path / "record.json"
-    save_checkpoint(teacher, model, name="teacher", role="teacher", image_size_px=64, best_epoch=1, made_by="test")
+    save_checkpoint(
+        teacher, model, task="detect", name="teacher", role="teacher", image_size_px=64, best_epoch=1, made_by="test"
+    )
     images = np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32)
     found = []
 

@@ -24,17 +24,26 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Save one untrained checkpoint per kind of head, `raw` and `end2end`."""
-    raw = build("micro-n.yaml", CLASSES, seed=0)
-    models = {"raw": raw, "end2end": build_from_architecture({**raw.yaml, "end2end": True}, CLASSES)}
+    raw = build("micro-n.yaml", "detect", CLASSES, seed=0)
+    models = {"raw": raw, "end2end": build_from_architecture({**raw.yaml, "end2end": True}, "detect", CLASSES)}
     folder = tmp_path_factory.mktemp("export")
     for name, model in models.items():
-        save_checkpoint(folder / name, model, name=name, role="teacher", image_size_px=64, best_epoch=1, made_by="test")
+        save_checkpoint(
+            folder / name,
+            model,
+            task="detect",
+            name=name,
+            role="teacher",
+            image_size_px=64,
+            best_epoch=1,
+            made_by="test",
+        )
     return {name: folder / name for name in models}
 
 
 @pytest.fixture(scope="session")
 def export_params() -> Export:
-    return Export(opset=17, dynamic_batch=True, max_ap_drop=0.002, parity_images=4)
+    return Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=4)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,43 @@ from typing import Any
 import pytest
 
 from pipeline.report.history import comparable, points, read_head, read_history, same_device
+from tests.report.conftest import DETECT, SEGMENT
 
 Commit = Callable[[str], str]
 
+HERE = {"fingerprint": "cpu-a", "threads": 2, "batch_size": 1}
+OLD = {  # as reports/ was committed when detection was the only task
+    "metrics.json": json.dumps(
+        {
+            "detect": {
+                "teacher": {"torch": {"map50_95": 0.7137, "map50": 0.8876, "size_mb": 3.741, "p50_ms": 6.8}},
+                "nano": {
+                    "control": {"torch": {"map50_95": 0.3057, "size_mb": 0.4512}},
+                    "distilled": {"torch": {"map50_95": 0.3591, "size_mb": 0.4512, "p50_ms": 3.07}},
+                    "gain": {"map50_95": 0.0534},
+                },
+            }
+        }
+    ),
+    "summary.json": json.dumps(
+        {
+            "detect": {
+                "dataset": "5e7d1c0a9b42",
+                "split": "test",
+                "images": 200,
+                "device": {"teacher": HERE, "nano": HERE},
+            }
+        }
+    ),
+}
+
 
 def test_history__comparable_only_with_an_equal_fingerprint(make_run: Callable[..., Any], commit: Commit) -> None:
-    make_run(fingerprint="cpu-a", ap=0.55).write_numbers()
+    make_run(fingerprint="cpu-a", level=0.55).write_numbers()
     same = commit("On this machine")
-    make_run(fingerprint="cpu-b", ap=0.58).write_numbers()
+    make_run(fingerprint="cpu-b", level=0.58).write_numbers()
     other = commit("On another machine")
-    run = make_run(fingerprint="cpu-a", ap=0.6)
+    run = make_run(fingerprint="cpu-a", level=0.6)
     metrics, summary = run.write_numbers()
 
     history = read_history(run.out, 10, metrics, summary)
@@ -31,7 +59,7 @@ def test_history__comparable_only_with_an_equal_fingerprint(make_run: Callable[.
     newer, older = (snapshot.points("detect") for snapshot in history.snapshots)
     assert not any(comparable(point, now) or same_device(point, now) for point in newer)
     assert all(comparable(point, now) for point in older)
-    assert older[0].map50_95 == 0.55
+    assert older[0].score == 0.55
 
 
 def test_history__another_test_set_is_not_comparable(make_run: Callable[..., Any]) -> None:
@@ -57,7 +85,7 @@ def test_history__at_most_limit_commits(
     make_run: Callable[..., Any], commit: Commit, limit: int, subjects: list[str]
 ) -> None:
     for number in range(3):
-        make_run(ap=0.5 + number / 100).write_numbers()
+        make_run(level=0.5 + number / 100).write_numbers()
         commit(str(number))
     run = make_run()
     assert [s.subject for s in read_history(run.out, limit, {}, {}).snapshots] == subjects
@@ -99,4 +127,31 @@ def test_points__control_stands_at_the_students_latency(make_run: Callable[..., 
     found = {point.key: point for point in points(metrics, summary, "detect")}
     control, distilled = found["nano", "control", "torch"], found["nano", "distilled", "torch"]
     assert control.p50_ms == distilled.p50_ms
-    assert control.map50_95 < distilled.map50_95
+    assert control.score < distilled.score
+
+
+def test_points__main_score_of_each_task(make_run: Callable[..., Any]) -> None:
+    metrics, summary = make_run(tasks=DETECT | SEGMENT).write_numbers()
+    assert metrics["segment"]["teacher"]["torch"]["miou"] == points(metrics, summary, "segment")[0].score
+    assert {point.model for point in points(metrics, summary, "segment")} == {"teacher", "nano-sem"}
+    assert {point.model for point in points(metrics, summary, "detect")} == {"teacher", "nano"}
+
+
+def test_history__commits_from_before_there_was_another_task_still_compare(
+    make_run: Callable[..., Any], commit: Commit
+) -> None:
+    run = make_run(level=0.55)
+    run.out.mkdir()
+    for name, text in OLD.items():
+        (run.out / name).write_text(text)
+    commit("Detection only")
+    now, conditions = make_run(tasks=DETECT | SEGMENT).write_numbers()
+    (old,) = read_history(run.out, 10, now, conditions).snapshots
+    assert old.points("segment") == []
+    then = old.points("detect")
+    assert [point.key for point in then] == [
+        ("teacher", "teacher", "torch"),
+        ("nano", "control", "torch"),
+        ("nano", "distilled", "torch"),
+    ]
+    assert all(comparable(point, points(now, conditions, "detect")) for point in then)

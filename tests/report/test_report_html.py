@@ -14,7 +14,10 @@ from pipeline.data.prepared import open_dataset
 from pipeline.records import Accuracy, DeviceInfo, Latency, read_record, write_record
 from pipeline.report.history import History, read_history
 from pipeline.report.html import TIMES, params_yaml, render_html
-from pipeline.report.metrics import read_results
+from pipeline.report.metrics import NOISE
+from pipeline.report.pictures import Picture
+from pipeline.tasks import Task, main_score
+from tests.report.conftest import DETECT, SEGMENT
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -46,27 +49,38 @@ class _Page(HTMLParser):
 
 
 def _render(run: Any, history: History | None = None) -> str:
-    results, dataset = read_results(run.results, "detect", list(run.params.students)), open_dataset(run.dataset)
-    return render_html(results, dataset, run.params, pictures=[], history=history or History(), commit=None)
+    pictures: dict[Task, list[Picture]] = {task: [] for task in run.params.tasks}
+    dataset = open_dataset(run.dataset)
+    return render_html(run.read(), dataset, run.params, pictures=pictures, history=history or History(), commit=None)
+
+
+def _text(source: str) -> str:
+    return " ".join(_Page(source).text.split())
+
+
+def _section(source: str, task: str) -> str:
+    """Cut out what the page says of one task."""
+    start = source.index(f'<h2 id="{task}"')
+    return _text(source[start : source.index("<h2", start + 1)])
 
 
 def test_html__fetches_nothing(built: Any) -> None:
     source = (built.out / "report.html").read_text()
     page = _Page(source)
     assert not re.search(r"https?://|@import|url\(", source)
-    assert len(page.sources) == 5
+    assert len(page.sources) == 12
     assert all(uri.startswith("data:image/png;base64,") for uri in page.sources)
     assert all(target.startswith("#") and target[1:] in page.ids for target in page.targets)
 
 
 def test_html__names_every_model_runtime_and_reason(built: Any) -> None:
-    text = " ".join(_Page((built.out / "report.html").read_text()).text.split())
-    for name in ("teacher", "nano control", "nano distilled", "pico control", "pico distilled", "onnxruntime-fp32"):
+    text = _text((built.out / "report.html").read_text())
+    for name in ("teacher", "nano control", "nano distilled", "pico control", "nano-sem distilled", "onnxruntime-fp32"):
         assert name in text
     assert "no NVIDIA device on this machine" in text  # why TensorRT was skipped
     assert "Imaginary CPU 3.0 GHz" in text
     assert "CC0-1.0" in text
-    assert "within about ±0.04 AP it is noise" in text
+    assert f"minus control in AP50-95, both in torch, from one seed each: within about ±{NOISE['detect']} it" in text
     assert f"9.26{TIMES}" in text  # 21.3 ms of the teacher over 2.30 ms
     assert "+0.053" in text
     assert "passed (≤ 0.002)" in text
@@ -75,20 +89,26 @@ def test_html__names_every_model_runtime_and_reason(built: Any) -> None:
 
 
 def test_html__says_that_the_control_was_switched_off(make_run: Callable[..., Any]) -> None:
-    text = " ".join(_Page(_render(make_run(control=False))).text.split())
+    text = _text(_render(make_run(control=False)))
     assert "nano: the control was switched off (control.enabled is false in params.yaml)" in text
     assert "control switched off: gain unknown" in text
 
 
+@pytest.mark.parametrize("task", [DETECT, SEGMENT])
 @pytest.mark.parametrize(
-    ("rise", "words"), [(0.0, "worse than the control, beyond"), (0.16, "within the noise"), (0.21, "beyond")]
+    ("gain_over_noise", "words"),
+    [(-2.0, "worse than the control, beyond"), (0.5, "within the noise"), (2.0, "beyond the noise")],
 )
-def test_html__verdict_on_the_gain(make_run: Callable[..., Any], rise: float, words: str) -> None:
-    run = make_run()
-    path = run.results / "detect/nano/distilled/accuracy-torch.json"
-    control = run.results / "detect/nano/control/accuracy-torch.json"
-    level = read_record(control, Accuracy).map50_95
-    write_record(path, read_record(path, Accuracy).model_copy(update={"map50_95": level - 0.16 + rise}))
+def test_html__verdict_on_the_gain(
+    make_run: Callable[..., Any], task: dict[Task, tuple[str, ...]], gain_over_noise: float, words: str
+) -> None:
+    run = make_run(tasks=task)
+    ((name, (student,)),) = task.items()
+    folder = run.results / name / student
+    control = read_record(folder / "control/accuracy-torch.json", Accuracy)
+    scores = control.scores | {main_score(name): control.main + gain_over_noise * NOISE[name]}
+    path = folder / "distilled/accuracy-torch.json"
+    write_record(path, read_record(path, Accuracy).model_copy(update={"scores": scores}))
     assert words in _render(run)
 
 
@@ -98,7 +118,7 @@ def test_html__no_speed_up_over_another_device(make_run: Callable[..., Any]) -> 
     latency = read_record(path, Latency)
     other = latency.device.model_copy(update={"fingerprint": "gpu-x", "gpu": "Imaginary GPU"})
     write_record(path, latency.model_copy(update={"device": DeviceInfo(**other.model_dump())}))
-    text = " ".join(_Page(_render(run)).text.split())
+    text = _text(_render(run))
     assert f"9.26{TIMES}" not in text
     assert "not comparable with the teacher" in text
     assert "Latencies come from 2 devices" in text
@@ -107,10 +127,10 @@ def test_html__no_speed_up_over_another_device(make_run: Callable[..., Any]) -> 
 def test_html__earlier_commits_and_what_of_them_compares(
     make_run: Callable[..., Any], commit: Callable[[str], str]
 ) -> None:
-    make_run(fingerprint="cpu-b", ap=0.55).write_numbers()
+    make_run(fingerprint="cpu-b", level=0.55).write_numbers()
     before = commit("Measured elsewhere")
     run = make_run()
-    text = " ".join(_Page(_render(run, read_history(run.out, 5, *run.write_numbers()))).text.split())
+    text = _text(_render(run, read_history(run.out, 5, *run.write_numbers())))
     row = text[text.index(before) :]
     assert "Measured elsewhere nano 0.550 0.390 0.443 +0.053" in row
     assert "accuracy (other device)" in row
@@ -127,3 +147,43 @@ def test_html__escapes_what_a_dataset_brings(make_run: Callable[..., Any]) -> No
 
 def test_params_yaml__is_what_was_given(built: Any) -> None:
     assert YAML(typ="safe").load(params_yaml(built.params)) == built.params.model_dump(mode="json")
+
+
+def test_html__segmentation_is_told_in_its_own_words(built: Any) -> None:
+    source = (built.out / "report.html").read_text()
+    detect, segment = _section(source, "detect"), _section(source, "segment")
+    for words in ("AP50-95", "AP small", "Boxes matched", "Worst box", "Objects, train", "to boxes"):
+        assert words in detect
+        assert words not in segment
+    for words in ("mIoU", "boundary F", "Pixels equal", "IoU", "Pixels, train", "to the class map"):
+        assert words in segment
+    assert not re.search(r"\bAP", segment)
+    captions = re.findall(r'alt="([^"]*)"', source[source.index('<h2 id="segment"') :])
+    assert len(captions) == 6
+    assert not any(re.search(r"\bAP|boxes", caption) for caption in captions)
+
+
+@pytest.mark.parametrize(("tasks", "absent"), [(DETECT, ("mIoU", "Semantic")), (SEGMENT, ("AP50-95 in", "Detection"))])
+def test_html__a_task_without_students_is_left_out(
+    make_run: Callable[..., Any], tasks: dict[Task, tuple[str, ...]], absent: tuple[str, ...]
+) -> None:
+    text = _text(_render(make_run(tasks=tasks)))
+    assert not any(word in text for word in absent)
+
+
+def test_html__classes_with_objects_or_shares_of_pixels(built: Any) -> None:
+    source = (built.out / "report.html").read_text()
+    assert "circle 3 3 3" in _section(source, "detect")
+    assert "circle 33.3 % 33.3 % 33.3 %" in _section(source, "segment")  # a quarter of the masks has no label
+
+
+@pytest.mark.parametrize(
+    ("corrupted", "words"),
+    [
+        ("measured", "Severity 1 Severity 3 Severity 5 teacher torch 100 0.612 0.387 63 %"),
+        ("skipped", "Not measured: robustness.corruptions is empty in params.yaml."),
+        ("absent", "Corrupted images Not measured. "),
+    ],
+)
+def test_html__robustness_or_why_not(make_run: Callable[..., Any], corrupted: str, words: str) -> None:
+    assert words in _text(_render(make_run(tasks=SEGMENT, corrupted=corrupted)))

@@ -3,24 +3,29 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from ultralytics.cfg import get_cfg
 
-from pipeline.data.prepared import PreparedDataset
-from pipeline.params import Machine, Teacher
-from pipeline.training.data import DetectionImages, EpochSampler, build_images, build_train_loader, describe
+from pipeline.data.prepared import DatasetInfo, PreparedDataset, SplitInfo, open_dataset
+from pipeline.params import Machine, Params, Teacher
+from pipeline.tasks import Task
+from pipeline.training.data import EpochSampler, SeededImages, build_images, build_train_loader, describe
 from pipeline.training.trainer import Job, ultralytics_arguments
 
 
-@pytest.fixture
-def images(mini_dataset: PreparedDataset, mini_recipe: Teacher, cpu: Machine, tmp_path: Path) -> DetectionImages:
-    job = Job("micro-n.yaml", mini_recipe, cpu, mini_dataset, tmp_path)
-    data = describe(mini_dataset, tmp_path, seed=0)
+@pytest.fixture(params=["detect", "segment"])
+def images(
+    request: Any, mini_dataset: PreparedDataset, mini_recipes: dict[Task, Teacher], cpu: Machine, tmp_path: Path
+) -> SeededImages:
+    task: Task = request.param
+    job = Job(task, mini_recipes[task].model, mini_recipes[task], cpu, mini_dataset, tmp_path)
+    data = describe(mini_dataset, task, tmp_path, seed=0)
     return build_images(data, data["train"], get_cfg(overrides=ultralytics_arguments(job)), 8, augment=True, stride=32)
 
 
-def epoch_of(images: DetectionImages, workers: int, epoch: int, skip: int = 0) -> list[dict[str, Any]]:
+def epoch_of(images: SeededImages, workers: int, epoch: int, skip: int = 0) -> list[dict[str, Any]]:
     sampler = EpochSampler(len(images), seed=0)
     sampler.restart(skip)
     loader = build_train_loader(images, 8, workers, sampler)
@@ -35,25 +40,26 @@ def assert_equal(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> N
     for a, b in zip(first, second, strict=True):
         assert a["im_file"] == b["im_file"]
         np.testing.assert_array_equal(a["img"], b["img"])
-        np.testing.assert_array_equal(a["bboxes"], b["bboxes"])
+        label = "semantic_mask" if "semantic_mask" in a else "bboxes"
+        np.testing.assert_array_equal(a[label], b[label])
 
 
-def test_train_loader__workers_and_prefetching_change_nothing(images: DetectionImages) -> None:
+def test_train_loader__workers_and_prefetching_change_nothing(images: SeededImages) -> None:
     assert_equal(epoch_of(images, workers=0, epoch=1), epoch_of(images, workers=2, epoch=1))
 
 
-def test_train_loader__a_later_start_gives_the_same_epoch(images: DetectionImages) -> None:
+def test_train_loader__a_later_start_gives_the_same_epoch(images: SeededImages) -> None:
     assert_equal(epoch_of(images, workers=0, epoch=2), epoch_of(images, workers=0, epoch=2, skip=2))
 
 
-def test_train_loader__random_numbers_drawn_elsewhere_change_nothing(images: DetectionImages) -> None:
+def test_train_loader__random_numbers_drawn_elsewhere_change_nothing(images: SeededImages) -> None:
     first = images[3, 5]
     np.random.seed(1)
     np.testing.assert_array_equal(first["img"], images[3, 5]["img"])
     assert not np.array_equal(first["img"], images[4, 5]["img"]), "an epoch later the augmentation is another"
 
 
-def test_train_loader__leaves_the_global_generators_alone(images: DetectionImages) -> None:
+def test_train_loader__leaves_the_global_generators_alone(images: SeededImages) -> None:
     np.random.seed(7)
     expected = np.random.rand()
     np.random.seed(7)
@@ -68,3 +74,65 @@ def test_epoch_sampler__ranks_share_every_image(world_size: int) -> None:
     assert len({len(of_rank) for of_rank in keys}) == 1
     assert {index for of_rank in keys for _, index in of_rank} == set(range(10))
     assert {epoch for rank in ranks for epoch, _ in rank} == {1}, "the next pass is the next epoch"
+
+
+COLOURS = np.array([[20, 20, 20], [230, 30, 30], [30, 230, 30], [30, 30, 230]], np.uint8)  # RGB of each class
+
+
+@pytest.fixture
+def coloured(tmp_path: Path) -> PreparedDataset:
+    """Four images of flat patches whose colour is their mask's class, of another shape than the network's input."""
+    root = tmp_path / "dataset"
+    for folder in ("images", "labels", "masks", "splits"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    names = [f"images/{index}.png" for index in range(4)]
+    for index, name in enumerate(names):
+        mask = np.kron(rng.integers(0, 4, (3, 4)), np.ones((32, 32), int)).astype(np.uint8)  # (96, 128)
+        cv2.imwrite(str(root / name), COLOURS[mask][..., ::-1])
+        cv2.imwrite(str(root / f"masks/{index}.png"), mask)
+    counts = SplitInfo(images=4, boxes=0, digest="d")
+    info = DatasetInfo(
+        source="test", licence="none", classes=[], mask_classes=["grey", "red", "green", "blue"], image_size_px=64,
+        splits={"train": counts, "val": counts, "test": counts}, digest="d",
+    )  # fmt: skip
+    (root / "dataset.json").write_text(info.model_dump_json())
+    for split in ("train", "val"):
+        (root / f"splits/{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    return open_dataset(root)
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        {"fliplr": 1.0},
+        {"flipud": 1.0},
+        {"mosaic": 1.0},
+        {"degrees": 30.0, "translate": 0.2, "scale": 0.4, "shear": 5.0},
+        {"perspective": 0.001},
+        {"mosaic": 0.5, "fliplr": 0.5, "flipud": 0.5, "scale": 0.5, "translate": 0.2},
+    ],
+    ids="+".join,
+)
+def test_train_loader__image_and_mask_stay_aligned(
+    coloured: PreparedDataset, params: Params, cpu: Machine, tmp_path: Path, augment: dict[str, float]
+) -> None:
+    recipe = params.teacher["segment"].model_copy(update={"augment": augment})
+    job = Job("segment", "micro-n-sem.yaml", recipe, cpu, coloured, tmp_path)
+    data = describe(coloured, "segment", tmp_path, seed=0)
+    images = build_images(
+        data, data["train"], get_cfg(overrides=ultralytics_arguments(job)), 4, augment=True, stride=32
+    )
+    compared = 0
+    for epoch in range(3):
+        for index in range(4):
+            sample = images[epoch, index]
+            image, mask = sample["img"].numpy().transpose(1, 2, 0).astype(int), sample["semantic_mask"].numpy()
+            assert image.shape[:2] == mask.shape == (64, 64)
+            nearest = np.abs(image[:, :, None] - COLOURS[None, None]).sum(axis=-1).argmin(axis=-1)
+            around = mask.astype(np.uint8), np.ones((5, 5), np.uint8)
+            inner = cv2.dilate(*around) == cv2.erode(*around)  # away from borders, where colours are interpolated
+            judged = inner & (mask != 255)
+            assert (nearest == mask)[judged].mean() > 0.99
+            compared += int(judged.sum())
+    assert compared > 3000

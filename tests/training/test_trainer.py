@@ -11,7 +11,8 @@ from pipeline.data.prepared import PreparedDataset
 from pipeline.digest import file_digest
 from pipeline.distill.losses import LOSSES
 from pipeline.errors import PipelineError
-from pipeline.params import Machine, Params, Prompt, Teacher
+from pipeline.params import Machine, Method, Params, Prompt, Teacher
+from pipeline.tasks import Task
 from pipeline.training.checkpoint import load_checkpoint, load_info
 from pipeline.training.distillation import DistillationTrainer, TeacherJob
 from pipeline.training.prompts import PromptJob, train_prompts
@@ -21,9 +22,21 @@ from pipeline.training.trainer import Job, Trainer
 pytestmark = pytest.mark.slow
 
 
+TEACHERS: dict[Task, str] = {"detect": "micro-s.yaml", "segment": "micro-s-sem.yaml"}
+both = pytest.mark.parametrize("job", ["detect", "segment"], indirect=True)  # else detect alone
+
+
 @pytest.fixture(scope="module")
-def job(mini_dataset: PreparedDataset, mini_recipe: Teacher, cpu: Machine, tmp_path_factory: Any) -> Job:
-    return Job("micro-n.yaml", mini_recipe, cpu, mini_dataset, tmp_path_factory.mktemp("state"))
+def job(
+    request: Any,
+    mini_dataset: PreparedDataset,
+    mini_recipes: dict[Task, Teacher],
+    cpu: Machine,
+    tmp_path_factory: Any,
+) -> Job:
+    task: Task = getattr(request, "param", "detect")
+    recipe = mini_recipes[task]
+    return Job(task, recipe.model, recipe, cpu, mini_dataset, tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +44,21 @@ def teacher_job(job: Job, params: Params, tmp_path_factory: Any) -> TeacherJob:
     """Train a teacher for three epochs, and prompts for four iterations."""
     folder = tmp_path_factory.mktemp("teacher")
     teacher, prompts = folder / "teacher", folder / "prompts"
-    run(replace(job, model="micro-s.yaml", state_dir=folder / "state"), teacher)
+    run(replace(job, model=TEACHERS[job.task], state_dir=folder / "state"), teacher)
     recipe = params.prompt.model_copy(update={"iterations": 4, "batch_size": 8, "levels": 2})
     train_prompts(prompt_job(recipe, job, teacher, folder / "state"), prompts, folder / "history.csv")
-    return TeacherJob(teacher, prompts, params.distill)
+    return TeacherJob(teacher, prompts, params.distill.method, params.distill.recipe(job.task))
+
+
+def changed(teacher_job: TeacherJob, method: Method | None = None, **update: Any) -> TeacherJob:
+    """Change the method, or keys of the recipe."""
+    recipe = teacher_job.recipe.model_copy(update=update)
+    return replace(teacher_job, method=method or teacher_job.method, recipe=recipe)
 
 
 def prompt_job(recipe: Prompt, job: Job, teacher: Path, state: Path) -> PromptJob:
     state.mkdir(exist_ok=True)
-    return PromptJob(recipe, job.training, job.machine, job.dataset, teacher, state)
+    return PromptJob(job.task, recipe, job.training, job.machine, job.dataset, teacher, state)
 
 
 def run(job: Job, out: Path, trainer: type[Trainer] = Trainer, **attributes: Any) -> Path:
@@ -68,6 +87,7 @@ def killed_after(epochs: int, trainer: type[Trainer]) -> type[Trainer]:
     return Mortal
 
 
+@both
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_trainer__a_killed_and_resumed_run_ends_with_the_same_bytes(job: Job, tmp_path: Path, epochs: int) -> None:
     whole = run(replace(job, state_dir=tmp_path / "a"), tmp_path / "whole")
@@ -89,20 +109,27 @@ def test_distillation__a_killed_and_resumed_run_ends_with_the_same_bytes(
     assert bytes_of(whole) == bytes_of(run(resumed, tmp_path / "resumed", DistillationTrainer, teacher_job=teacher_job))
 
 
-METHODS: dict[str, dict[str, Any]] = {
-    **{method: {} for method in LOSSES},
+METHODS: dict[Method, dict[str, Any]] = {
+    **{method: {} for method in LOSSES},  # type: ignore[dict-item]
     "freekd": {"variant": "plus", "mask": "prompt*score", "head": 1.0, "spatial": 1.0, "refine_after_steps": 4},
     "maskd": {"warmup_steps": 4},
 }
 
 
+def options_of(method: Method, task: Task) -> dict[str, Any]:
+    """Leave out what only detectors have."""
+    return {key: value for key, value in METHODS[method].items() if task == "detect" or key != "head"}
+
+
+@both
 @pytest.mark.parametrize("method", METHODS)
 def test_distillation__every_method_resumes_exactly(
-    job: Job, teacher_job: TeacherJob, tmp_path: Path, method: str
+    job: Job, teacher_job: TeacherJob, tmp_path: Path, method: Method
 ) -> None:
     weighting = "linear" if method == "dist" else "balanced"
-    update = {"method": method, "weighting": weighting, "weight": 0.3, "options": {method: METHODS[method]}}
-    teacher_job = replace(teacher_job, distill=teacher_job.distill.model_copy(update=update))
+    teacher_job = changed(
+        teacher_job, method, weighting=weighting, weight=0.3, options={method: options_of(method, job.task)}
+    )
     whole = run(
         replace(job, state_dir=tmp_path / "a"), tmp_path / "whole", DistillationTrainer, teacher_job=teacher_job
     )
@@ -124,7 +151,7 @@ def test_distillation__that_is_not_finite_names_step_map_and_shapes_and_keeps_th
     message = (
         r"not finite at step 5 \(high (nan|inf).*map 1: student \(8, \d+, 4, 4\) from .*, teacher \(8, \d+, 4, 4\) from"
     )
-    plain = replace(teacher_job, distill=teacher_job.distill.model_copy(update={"options": {}}))
+    plain = changed(teacher_job, options={})
     with pytest.raises(PipelineError, match=message):
         run(replace(job, state_dir=tmp_path / "a"), tmp_path / "out", Diverging, teacher_job=plain)
     assert (tmp_path / "a/last.pt").exists()
@@ -134,22 +161,23 @@ def test_distillation__that_is_not_finite_names_step_map_and_shapes_and_keeps_th
 @pytest.mark.parametrize(
     ("update", "message"),
     [
-        ({"options": {"freekd": {"levels": 2}}}, r"distill.options.freekd.levels: .*section prompt"),
-        ({"options": {"freekd": {"masks": "score"}}}, r"distill.options.freekd.masks: unknown option"),
-        ({"method": "dist", "weighting": "balanced"}, r"distill.weighting: balanced"),
+        ({"options": {"freekd": {"levels": 2}}}, r"distill.detect.options.freekd.levels: .*section prompt"),
+        ({"options": {"freekd": {"masks": "score"}}}, r"options.freekd.masks: unknown option"),
+        ({"method": "dist", "weighting": "balanced"}, r"distill.detect.weighting: balanced"),
     ],
 )
 def test_distillation__options_that_do_not_fit_stop_before_the_first_step(
     job: Job, teacher_job: TeacherJob, tmp_path: Path, update: dict[str, Any], message: str
 ) -> None:
-    wrong = replace(teacher_job, distill=teacher_job.distill.model_copy(update=update))
+    wrong = changed(teacher_job, **update)
     with pytest.raises(PipelineError, match=message):
         run(replace(job, state_dir=tmp_path / "a"), tmp_path / "out", DistillationTrainer, teacher_job=wrong)
     assert not (tmp_path / "out").exists()
 
 
+@both
 def test_distillation__weight_zero_is_the_control(job: Job, teacher_job: TeacherJob, tmp_path: Path) -> None:
-    off = replace(teacher_job, distill=teacher_job.distill.model_copy(update={"weight": 0.0}))
+    off = changed(teacher_job, weight=0.0)
     control = run(replace(job, state_dir=tmp_path / "a"), tmp_path / "control")
     distilled = run(
         replace(job, state_dir=tmp_path / "b"), tmp_path / "distilled", DistillationTrainer, teacher_job=off
@@ -157,6 +185,7 @@ def test_distillation__weight_zero_is_the_control(job: Job, teacher_job: Teacher
     assert (control / "model.safetensors").read_bytes() == (distilled / "model.safetensors").read_bytes()
 
 
+@both
 def test_distillation__leaves_a_plain_student_and_an_untouched_teacher(
     job: Job, teacher_job: TeacherJob, tmp_path: Path
 ) -> None:
@@ -167,10 +196,11 @@ def test_distillation__leaves_a_plain_student_and_an_untouched_teacher(
     assert not model.model[-1]._forward_pre_hooks
     assert bytes_of(teacher_job.teacher_dir) == before
     header = (out / "history.csv").read_text().splitlines()[0].split(",")
-    assert {"train/high", "train/share_high", "train/distill_share", "val/map50_95"} <= set(header)
+    assert {"train/high", "train/share_high", "train/distill_share", "val/score"} <= set(header)
     assert not {"val/high", "val/share_high", "val/distill_share"} & set(header)
 
 
+@both
 def test_prompts__a_resumed_run_ends_with_the_same_bytes(
     job: Job, teacher_job: TeacherJob, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,16 +241,18 @@ def test_trainer__a_loss_that_is_not_finite_stops_with_the_epoch_and_keeps_the_s
     assert not (tmp_path / "out").exists()
 
 
+@both
 def test_trainer__writes_nothing_into_the_dataset(job: Job, tmp_path: Path) -> None:
     before = sorted(job.dataset.root.rglob("*"))
     run(replace(job, state_dir=tmp_path / "a"), tmp_path / "out")
     assert sorted(job.dataset.root.rglob("*")) == before
 
 
+@both
 def test_trainer__an_untrained_class_list_is_in_the_checkpoint(job: Job, tmp_path: Path) -> None:
     info = load_info(run(replace(job, state_dir=tmp_path / "a"), tmp_path / "out"))
-    assert info.classes == job.dataset.info.classes
-    assert info.strides == [8, 16, 32]
+    assert info.classes == job.classes
+    assert info.strides == {"detect": [8, 16, 32], "segment": [4, 8]}[job.task]
     assert 1 <= info.best_epoch <= job.training.epochs
 
 

@@ -15,14 +15,33 @@ from ultralytics.utils.torch_utils import fuse_conv_and_bn
 Features = list[Tensor]
 
 
+PROBE_PX = 128  # side of the blank image that head inputs are measured with
+
+
 def head_of(model: nn.Module) -> nn.Module:
-    """Return the last layer of an Ultralytics model: its head."""
+    """Return a model's last layer: its head."""
     return model.model[-1]  # type: ignore[index,union-attr,return-value]
 
 
 def head_channels(model: nn.Module) -> list[int]:
     """Count the channels of each head input, finest map first."""
-    return [level[0].conv.in_channels for level in head_of(model).cv2]  # type: ignore[union-attr]
+    return [feature.shape[1] for feature in _blank_features(model)]
+
+
+def head_strides(model: nn.Module) -> list[int]:
+    """Return the stride of each head input, in pixels."""
+    return [PROBE_PX // feature.shape[2] for feature in _blank_features(model)]
+
+
+def _blank_features(model: nn.Module) -> Features:
+    """Run a blank image up to the head; modes and statistics stay as they are."""
+    training = {module: module.training for module in model.modules()}
+    weight = next(model.parameters())
+    try:
+        return features_only(model.eval(), torch.zeros(1, 3, PROBE_PX, PROBE_PX).to(weight))
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 class HeadInputs:
@@ -85,15 +104,21 @@ def features_only(model: nn.Module, images: Tensor) -> Features:
 
 @torch.no_grad()
 def class_logits(model: nn.Module, features: Features) -> list[Tensor]:
-    """Run the head's class branch alone: per map (N, classes, H, W), the mean of both branches where there are two."""
+    """Run the head's class branch alone.
+
+    A detector's gives (N, classes, H, W) per map, the mean of both branches where there are two; a segmenter's gives
+    one (N, classes, h, w), at the finest map's stride.
+    """
     head: Any = head_of(model)
+    if not hasattr(head, "cv3"):
+        return [head.classifier(features[0])]
     branches = [branch for branch in (head.cv3, getattr(head, "one2one_cv3", None)) if branch is not None]
     return [torch.stack([branch[i](f) for branch in branches]).mean(dim=0) for i, f in enumerate(features)]
 
 
 @torch.no_grad()
 def box_outputs(model: nn.Module, features: Features) -> list[Tensor]:
-    """Run the head's box branch alone: per map (N, 4 reg_max, H, W)."""
+    """Run a detector's box branch alone: per map (N, 4 reg_max, H, W)."""
     head: Any = head_of(model)
     return [branch(f) for branch, f in zip(head.cv2, features, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Boxes and masks are drawn over any image, and the count under it is right."""
+"""Boxes are drawn over any image, and the count under them is right."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import PipelineError
-from pipeline.report.drawing import Boxes, MaskedImage, Scene, _verdict, draw_masks, draw_predictions
+from pipeline.report.boxes import Boxes, _verdict, draw_boxes
+from pipeline.report.sheet import Scene
 
 GREY = np.full((96, 128, 3), 128, dtype=np.uint8)
 
@@ -27,11 +27,11 @@ TRUTH = _boxes([[10, 10, 50, 50], [60, 20, 100, 60]], [0, 1])
 
 
 def _draw(path: Path, found: Boxes, image: Any = GREY) -> Any:
-    draw_predictions(path, [Scene("scene-1", image, TRUTH, {"teacher": found})], ["cat", "dog"])
+    draw_boxes(path, [Scene("scene-1", image, TRUTH, {"teacher": found})], ["cat", "dog"])
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
-def test_predictions__box_in_its_colour_where_it_is_and_none_below_the_score(tmp_path: Path) -> None:
+def test_boxes__in_their_colour_where_they_are_and_none_below_the_score(tmp_path: Path) -> None:
     high = _draw(tmp_path / "high.png", _boxes([[10, 10, 50, 50]], [0], [0.9]))
     low = _draw(tmp_path / "low.png", _boxes([[10, 10, 50, 50]], [0], [0.1]))
     differs = np.abs(high - low).sum(axis=-1) > 0
@@ -42,12 +42,12 @@ def test_predictions__box_in_its_colour_where_it_is_and_none_below_the_score(tmp
 
 
 @pytest.mark.parametrize("shape", [(96, 128, 3), (600, 40, 3), (7, 7, 3)])
-def test_predictions__any_image_size_and_degenerate_boxes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_boxes__any_image_size_and_degenerate_boxes(tmp_path: Path, shape: tuple[int, ...]) -> None:
     odd = _boxes([[5, 5, 5, 5], [-20, -20, 999, 999], [500, 500, 501, 501], [3, 3, 1, 1]], [0, 1, 0, 1], [1, 1, 1, 1])
     assert _draw(tmp_path / "p.png", odd, np.zeros(shape, dtype=np.uint8)).std() > 0
 
 
-def test_predictions__nothing_found(tmp_path: Path) -> None:
+def test_boxes__nothing_found(tmp_path: Path) -> None:
     assert _draw(tmp_path / "p.png", _boxes([], [], [])).std() > 0
 
 
@@ -63,26 +63,3 @@ def test_predictions__nothing_found(tmp_path: Path) -> None:
 )
 def test_verdict__right_class_at_iou_half_and_each_object_once(found: Boxes, verdict: str) -> None:
     assert _verdict(TRUTH, found) == verdict
-
-
-def test_masks__one_row_per_map_and_one_column_per_band(tmp_path: Path) -> None:
-    ramp = np.linspace(0, 1, 144, dtype=np.float32).reshape(12, 12)
-    images = [
-        MaskedImage("one", GREY, {"low": ramp, "level 1": 1 - ramp, "level 2": ramp[::2, ::2]}),
-        MaskedImage("two", GREY, {"low": ramp, "level 1": ramp, "level 2": np.full((6, 6), 0.5, dtype=np.float32)}),
-    ]
-    draw_masks(tmp_path / "m.png", images)
-    with Image.open(tmp_path / "m.png") as picture:
-        assert picture.size == (10 + 4 * (397 + 10), 34 + 2 * (298 + 26 + 10))
-        cells = [np.asarray(picture.crop((10 + k * 407, 34, 407 + k * 407, 332)), dtype=float) for k in (1, 2)]
-    assert cells[0][-40:].mean() > cells[0][:40].mean() + 50  # brighter where the mask is higher
-    assert cells[1][-40:].mean() < cells[1][:40].mean() - 50
-
-
-def test_drawing__refuses_nothing_and_unequal_rows(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"report\.images"):
-        draw_predictions(tmp_path / "p.png", [], ["cat"])
-    none = _boxes([], [], [])
-    scenes = [Scene("one", GREY, TRUTH, {"teacher": none}), Scene("two", GREY, TRUTH, {"control": none})]
-    with pytest.raises(PipelineError, match=r"same columns for every image"):
-        draw_predictions(tmp_path / "p.png", scenes, ["cat", "dog"])

@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from models import build
-from pipeline.distill.taps import (
+from pipeline.features import (
     HeadInputs,
     box_outputs,
     class_logits,
     features_only,
     frozen,
     head_channels,
+    head_strides,
     replaced_features,
     split_outputs,
 )
@@ -22,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(params=["micro-n.yaml", "yolo26n.yaml"], ids=["plain head", "end-to-end head"])
 def model(request: pytest.FixtureRequest) -> nn.Module:
     """Build a detector whose BatchNorm statistics are not those of its initialisation."""
-    model = build(request.param, ["a", "b"], seed=0)
+    model = build(request.param, "detect", ["a", "b"], seed=0)
     torch.manual_seed(0)
     with torch.no_grad():
         for _ in range(3):
@@ -35,9 +36,20 @@ def test_features__are_what_the_head_reads(model: nn.Module) -> None:
     tap = HeadInputs(model)
     model(images)
     features = features_only(model, images)
-    assert [f.shape[1] for f in features] == head_channels(model)
-    assert [tuple(f.shape[2:]) for f in features] == [(8, 8), (4, 4), (2, 2)]
     torch.testing.assert_close(tap.features, features)
+    assert [tuple(f.shape[2:]) for f in features] == [(8, 8), (4, 4), (2, 2)]
+    assert [f.shape[1] for f in features] == head_channels(model)
+    assert head_strides(model) == [8, 16, 32]
+
+
+def test_head_channels__leave_modes_and_statistics_alone(model: nn.Module) -> None:
+    model.train()
+    model.model[1].eval()  # type: ignore[index,union-attr]
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    head_channels(model)
+    assert [module.training for module in model.modules()] == modes
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
 
 
 def test_head_inputs__separate_the_tasks_gradient(model: nn.Module) -> None:

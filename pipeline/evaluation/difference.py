@@ -1,0 +1,139 @@
+"""How far an exported model's outputs are from the reference's, summed over images, for each task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.backends import Backend
+from pipeline.evaluation.boxes import detect
+from pipeline.evaluation.detect import Array, box_iou
+from pipeline.params import Evaluate
+from pipeline.records import OutputError
+
+MATCH_IOU = 0.99
+Outputs = list[npt.NDArray[Any]]  # one image's, without the batch axis
+
+
+@dataclass
+class Difference:
+    """Running errors of one output."""
+
+    max_abs: float = 0.0
+    squared_error: float = 0.0
+    squared_norm: float = 0.0
+
+    def add(self, reference: Array, exported: Array) -> None:
+        """Add one image's output."""
+        error = exported.astype(np.float64) - reference
+        self.max_abs = max(self.max_abs, float(np.abs(error).max(initial=0.0)))
+        self.squared_error += float((error**2).sum())
+        self.squared_norm += float((reference.astype(np.float64) ** 2).sum())
+
+    def record(self, name: str) -> OutputError:
+        """Return the largest and the relative error so far."""
+        norm = max(self.squared_norm, float(np.finfo(np.float64).tiny))
+        return OutputError(name=name, max_abs=self.max_abs, relative_l2=float(np.sqrt(self.squared_error / norm)))
+
+
+@dataclass
+class BoxDifference:
+    """Of a detector's outputs, and of the boxes that come out of them.
+
+    raw output (4 + classes, A)   by position: anchors have a fixed order.
+    end2end output (D, 6)         rows are ordered by score, so close scores swap rows. The k-th best score moves by
+                                  no more than any single score does, so scores are compared by position; boxes are
+                                  compared between matched rows.
+    detections                    matched one to one: equal class, IoU of at least 0.99, the closest score first.
+    """
+
+    boxes: Difference = field(default_factory=Difference)
+    scores: Difference = field(default_factory=Difference)
+    matched: int = 0
+    detected: int = 0
+    box_error_px: float = 0.0
+    score_error: float = 0.0
+
+    def add(self, backend: Backend, reference: Outputs, exported: Outputs, params: Evaluate) -> None:
+        """Add one image."""
+        first, second = reference[0], exported[0]
+        if backend.metadata.end2end:  # (D, 6)
+            self.scores.add(first[:, 4], second[:, 4])
+            rows, columns = match(first, second)
+            self.boxes.add(first[rows, :4], second[columns, :4])
+        else:  # (4 + classes, A)
+            self.boxes.add(first[:4], second[:4])
+            self.scores.add(first[4:], second[4:])
+        self._add_detections(*(detect(backend, output[None], params)[0] for output in (first, second)))
+
+    def summary(self) -> dict[str, Any]:
+        """Return fields of a `Parity` record; box errors are in input pixels, over matched boxes."""
+        return {
+            "outputs": [self.boxes.record("boxes"), self.scores.record("scores")],
+            "agreement": self.matched / self.detected if self.detected else 1.0,
+            "max_box_error_px": self.box_error_px,
+            "max_score_error": self.score_error,
+        }
+
+    def _add_detections(self, reference: Array, exported: Array) -> None:
+        rows, columns = match(reference, exported)
+        error = np.abs(reference[rows] - exported[columns])  # (k, 6)
+        self.matched += len(rows)
+        self.detected += max(len(reference), len(exported))
+        self.box_error_px = max(self.box_error_px, float(error[:, :4].max(initial=0.0)))
+        self.score_error = max(self.score_error, float(error[:, 4].max(initial=0.0)))
+
+
+@dataclass
+class MapDifference:
+    """Of a segmenter's logits, and of its class map: the share of pixels that have the same class."""
+
+    logits: Difference = field(default_factory=Difference)
+    equal: int = 0
+    pixels: int = 0
+
+    def add(self, _backend: Backend, reference: Outputs, exported: Outputs, _params: Evaluate) -> None:
+        """Add one image."""
+        self.logits.add(reference[1], exported[1])
+        self.equal += int((reference[0] == exported[0]).sum())
+        self.pixels += reference[0].size
+
+    def summary(self) -> dict[str, Any]:
+        """Return fields of a `Parity` record."""
+        return {
+            "outputs": [self.logits.record("logits")],
+            "agreement": self.equal / self.pixels,
+            "max_box_error_px": None,
+            "max_score_error": None,
+        }
+
+
+DIFFERENCES = {"detect": BoxDifference, "segment": MapDifference}
+
+
+def match(reference: Array, exported: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Pair two images' detections one to one, best reference score first.
+
+    Args:
+        reference: (n, 6) xyxy, score, class.
+        exported: (m, 6).
+
+    Returns:
+        The paired rows' indices into both, (k,) each. A pair has equal classes and an IoU of at least 0.99; of several
+        such boxes the one with the closest score is taken, since duplicates of a box differ in score.
+
+    """
+    near = box_iou(reference[:, :4], exported[:, :4]) >= MATCH_IOU  # (n, m)
+    same = np.asarray(near & (reference[:, None, 5] == exported[None, :, 5]))
+    distance = np.where(same, np.abs(reference[:, None, 4] - exported[None, :, 4]), np.inf)
+    pairs = []
+    for row in np.flatnonzero(same.any(axis=1)):
+        column = int(distance[row].argmin())
+        if distance[row, column] < np.inf:
+            pairs.append((row, column))
+            distance[:, column] = np.inf
+    paired = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return paired[:, 0], paired[:, 1]

@@ -1,0 +1,123 @@
+"""The pictures of one task: which there are, what they show, and how they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.report.accuracy_latency import plot_accuracy_latency
+from pipeline.report.boxes import draw_boxes
+from pipeline.report.class_maps import draw_class_maps
+from pipeline.report.curves import Curve, plot_prompt_curve, plot_training_curves, read_curve
+from pipeline.report.history import Snapshot, points
+from pipeline.report.metrics import build_metrics, build_summary
+from pipeline.report.prompt_masks import MaskedImage, draw_masks
+from pipeline.report.results import TaskResults
+from pipeline.report.robustness import measured, plot_robustness
+from pipeline.report.sheet import Scene
+from pipeline.tasks import Task
+
+DRAW: Final[dict[Task, Callable[[Path, Sequence[Scene[Any]], Sequence[str]], None]]] = {
+    "detect": draw_boxes,
+    "segment": draw_class_maps,
+}
+TRAINING_COLUMNS, PROMPT_COLUMNS = ("epoch", "val/score"), ("iteration", "task_loss", "overlap")
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """What a task's models saw on test images, boxes or class maps; the stage runs them, the report draws."""
+
+    classes: Sequence[str]
+    predictions: Sequence[Scene[Any]]
+    masks: Sequence[MaskedImage]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file with its heading and what it shows."""
+
+    name: str
+    title: str
+    caption: str
+    path: Path
+
+
+def draw_pictures(
+    folder: Path, results: TaskResults, histories: Path, drawings: Drawings, earlier: Sequence[Snapshot]
+) -> list[Picture]:
+    """Draw a task's pictures as `<folder>/<task>-<name>.png`.
+
+    Args:
+        folder: exists.
+        results: the task's records.
+        histories: `results/<task>`, for the CSV files of the trainings.
+        drawings: what the models saw.
+        earlier: earlier commits.
+
+    Returns:
+        The pictures, in the order of `CAPTIONS`; robustness is among them where it was measured.
+
+    Raises:
+        PipelineError: if a history is missing or malformed, or there is no image to draw.
+
+    """
+    task = results.task
+    files = {name: folder / f"{task}-{name}.png" for name in CAPTIONS}
+    now = points(build_metrics([results]), build_summary([results]), task)
+    plot_accuracy_latency(files["accuracy_latency"], now, earlier, task)
+    DRAW[task](files["predictions"], drawings.predictions, drawings.classes)
+    draw_masks(files["masks"], drawings.masks)
+    if corrupted := measured(results):
+        plot_robustness(files["robustness"], corrupted, task)
+    plot_training_curves(files["training_curves"], dict(_training_curves(results, histories)), task)
+    plot_prompt_curve(files["prompt_curve"], read_curve(histories / "teacher/prompt_history.csv", PROMPT_COLUMNS))
+    return [
+        Picture(name, title, " ".join(caption.format(seen=SEEN[task]).split()), files[name])
+        for name, (title, caption) in CAPTIONS.items()
+        if name != "robustness" or corrupted
+    ]
+
+
+def _training_curves(results: TaskResults, histories: Path) -> Iterator[tuple[str, Curve]]:
+    for model in results.models():
+        place = Path(model.name) if model.role == "teacher" else Path(model.name) / model.role
+        yield model.label, read_curve(histories / place / "history.csv", TRAINING_COLUMNS)
+
+
+SEEN: Final[dict[Task, str]] = {
+    "detect": "boxes with a score of at least 0.25. Found: the right class at IoU 0.5 or more.",
+    "segment": """class maps over the grey image; the background has no colour, and hatched pixels have no label.
+        mIoU is that of the one image, over the classes that its ground truth has.""",
+}
+CAPTIONS: Final = {  # name -> heading and caption in the report
+    "accuracy_latency": (
+        "Accuracy against latency",
+        """Up and to the left is better. An arrow leads from a model in torch to the same model in another runtime.
+        The control has the distilled student's architecture and stands at its latency.""",
+    ),
+    "predictions": ("Predictions beside ground truth", "Test images, {seen}"),
+    "robustness": (
+        "Corrupted images",
+        """The first test images as they are and corrupted. Left: the mean of all corruptions; right: each, averaged
+        over its severities, in the order of what it costs the teacher.""",
+    ),
+    "masks": (
+        "Where the teacher looks",
+        """The prompts' masks of points of interest, averaged over the prompts, per map (row) and wavelet band
+        (column): where they are bright, the student is asked most to match the teacher's band. Level 1 is the finest.
+        Each mask is stretched to the range that stands under it: one of 0.50 to 0.52 marks next to nothing.""",
+    ),
+    "training_curves": (
+        "Training",
+        """Teacher, control and distilled student, the same validation for all. Losses of different architectures are
+        not on one scale; control and distilled are. The share is distillation's part of the student's whole loss.""",
+    ),
+    "prompt_curve": (
+        "Prompt tuning",
+        """The frozen teacher's own loss with its features passed through the masks and without, and how much the masks
+        overlap; running means over the single values.""",
+    ),
+}
