@@ -16,6 +16,7 @@ from pipeline.features import (
     replaced_features,
     split_outputs,
 )
+from tests.tiny import awake
 
 CPU = torch.device("cpu")
 
@@ -92,3 +93,45 @@ def test_replaced_features__reach_the_head(model: nn.Module) -> None:
         with replaced_features(model, lambda features: [torch.zeros_like(f) for f in features]):
             assert not torch.equal(model(images)[0], plain)
         torch.testing.assert_close(model(images)[0], plain)
+
+
+SEGMENTERS = ["micro-n-sem.yaml", "yolo26n-sem.yaml", "pspnet-mobilenet", "deeplabv3plus-resnet18", "unet-mobilenet"]
+
+
+@pytest.fixture(params=SEGMENTERS)
+def segmenter(request: pytest.FixtureRequest) -> nn.Module:
+    """Build a segmenter whose BatchNorm statistics are not those of its initialisation."""
+    return awake(request.param, "segment")
+
+
+def test_head_strides__of_a_segmenter_leave_modes_and_statistics_alone(segmenter: nn.Module) -> None:
+    features = features_only(segmenter, torch.rand(1, 3, 64, 96))
+    modules = list(segmenter.train().modules())
+    for module in modules[: len(modules) // 2]:
+        module.training = False
+    before = {key: value.clone() for key, value in segmenter.state_dict().items()}
+    modes = [module.training for module in modules]
+    assert head_channels(segmenter) == [feature.shape[1] for feature in features]
+    assert head_strides(segmenter) == [64 // feature.shape[2] for feature in features]
+    assert [module.training for module in modules] == modes
+    torch.testing.assert_close(dict(segmenter.state_dict()), before, rtol=0, atol=0)
+
+
+def test_frozen__gives_a_segmenters_features_and_logits(segmenter: nn.Module) -> None:
+    images = torch.rand(2, 3, 64, 64)
+    teacher = frozen(segmenter, CPU)
+    features = features_only(teacher, images)
+    torch.testing.assert_close(features, features_only(segmenter, images), rtol=1e-3, atol=1e-3)
+    (logits,) = class_logits(teacher, features)
+    with torch.no_grad():
+        torch.testing.assert_close(logits, segmenter(images), rtol=1e-3, atol=1e-3)
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+def test_replaced_features__reach_a_segmenters_head(segmenter: nn.Module) -> None:
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        plain = segmenter(images)
+        with replaced_features(segmenter, lambda features: [torch.zeros_like(f) for f in features]):
+            assert not torch.equal(segmenter(images), plain)
+        torch.testing.assert_close(segmenter(images), plain)

@@ -145,10 +145,15 @@ def build_images(
 def build_train_loader(
     images: SeededImages, batch_size: int, workers: int, sampler: EpochSampler
 ) -> InfiniteDataLoader:
-    """Load augmented batches in the sampler's order; workers do not change what is loaded."""
+    """Load augmented batches in the sampler's order; workers do not change what is loaded.
+
+    Where one image is left over, it waits for another epoch.
+    """
+    batch_size = min(batch_size, len(images))
     return InfiniteDataLoader(
         dataset=images,
-        batch_size=min(batch_size, len(images)),
+        batch_size=batch_size,
+        drop_last=len(sampler) > batch_size > 1 == len(sampler) % batch_size,  # BatchNorm fails on one image's mean
         num_workers=workers,
         sampler=sampler,
         prefetch_factor=4 if workers else None,

@@ -200,9 +200,7 @@ def test_record_robustness__of_a_model_that_was_not_asked_for_is_skipped_alike(
     mini_dataset: PreparedDataset, evaluate_params: Evaluate, tmp_path: Path
 ) -> None:
     write_record(tmp_path / SKIPPED, Skipped(skipped="control.enabled is false"))
-    record_robustness(
-        tmp_path, tmp_path, dataset=mini_dataset, params=PARAMS, evaluate=evaluate_params, device="cpu"
-    )
+    record_robustness(tmp_path, tmp_path, dataset=mini_dataset, params=PARAMS, evaluate=evaluate_params, device="cpu")
     record = read_record(tmp_path / "robustness-torch.json", Skipped)
     assert record.skipped == "control.enabled is false"
 

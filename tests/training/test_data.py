@@ -59,6 +59,21 @@ def test_train_loader__random_numbers_drawn_elsewhere_change_nothing(images: See
     assert not np.array_equal(first["img"], images[4, 5]["img"]), "an epoch later the augmentation is another"
 
 
+def test_train_loader__what_was_loaded_before_changes_nothing(images: SeededImages) -> None:
+    order = [(epoch, index) for epoch in range(2) for index in range(6)]
+    forward = {key: images[key]["img"] for key in order}
+    for key in reversed(order):
+        np.testing.assert_array_equal(images[key]["img"], forward[key])
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(23, [23]), (8, [8, 8, 8]), (7, [7, 7, 7, 3]), (1, [1] * 24)])
+def test_train_loader__a_single_image_left_over_waits(images: SeededImages, batch_size: int, sizes: list[int]) -> None:
+    """BatchNorm cannot train on one position of one image, as behind DeepLabV3+'s image pooling."""
+    loader = build_train_loader(images, batch_size, 0, EpochSampler(len(images), seed=0))
+    assert [len(batch["img"]) for batch in loader] == sizes
+    assert len(loader) == len(sizes)
+
+
 def test_train_loader__leaves_the_global_generators_alone(images: SeededImages) -> None:
     np.random.seed(7)
     expected = np.random.rand()
@@ -133,6 +148,21 @@ def test_train_loader__image_and_mask_stay_aligned(
             around = mask.astype(np.uint8), np.ones((5, 5), np.uint8)
             inner = cv2.dilate(*around) == cv2.erode(*around)  # away from borders, where colours are interpolated
             judged = inner & (mask != 255)
+            np.testing.assert_array_equal(image[inner & (mask == 255)], 114)  # padding alone is without a label
             assert (nearest == mask)[judged].mean() > 0.99
             compared += int(judged.sum())
     assert compared > 3000
+
+
+def test_val_images__image_and_mask_stay_aligned(
+    coloured: PreparedDataset, params: Params, cpu: Machine, tmp_path: Path
+) -> None:
+    job = Job("segment", "micro-n-sem.yaml", params.teacher["segment"], cpu, coloured, tmp_path)
+    data = describe(coloured, "segment", tmp_path, seed=0)
+    images = build_images(data, data["val"], get_cfg(overrides=ultralytics_arguments(job)), 4, augment=False, stride=32)
+    for index in range(4):
+        sample = images[index]
+        image, mask = sample["img"].numpy().transpose(1, 2, 0).astype(int), sample["semantic_mask"].numpy()
+        nearest = np.abs(image[:, :, None] - COLOURS[None, None]).sum(axis=-1).argmin(axis=-1)
+        assert (nearest == mask)[mask != 255].mean() > 0.95
+        assert (mask != 255).sum() == 48 * 64  # 96 x 128 at half its size
