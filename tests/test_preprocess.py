@@ -69,6 +69,13 @@ def test_undo_map__leaves_the_padding_out(shape: tuple[int, int]) -> None:
     assert not undo_map((square[0] > 0).astype(np.uint8), transform).any()
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_undo_map__mixes_no_classes(shape: tuple[int, int]) -> None:
+    _, transform = letterbox(np.zeros((*shape, 3), dtype=np.uint8), 64)
+    classes = np.random.default_rng(0).choice(np.array([0, 7], dtype=np.uint8), (64, 64))
+    assert set(np.unique(undo_map(classes, transform))) <= {0, 7}
+
+
 def test_undo_map__of_an_image_of_the_squares_size_is_the_map() -> None:
     classes = np.random.default_rng(0).integers(0, 200, (64, 64), dtype=np.uint8)
     _, transform = letterbox(np.zeros((64, 64, 3), dtype=np.uint8), 64)

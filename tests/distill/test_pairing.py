@@ -22,6 +22,7 @@ def test_pair_maps__equally_many_are_paired_in_order(task: Task, student: list[i
         ([8], [4, 8], [(0, 1)]),
         ([16], [4, 8], [(0, 1)]),
         ([8], [4, 16], [(0, 0)]),  # equally near: the finer
+        ([2, 16], [8], [(1, 0)]),  # near by ratio: once halved, against twice doubled
         ([4, 8], [4, 8, 16], [(0, 0), (1, 1)]),
         ([8, 16], [4, 8, 16], [(0, 1), (1, 2)]),
         ([4, 8, 16], [8], [(1, 0)]),

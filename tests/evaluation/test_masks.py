@@ -214,6 +214,8 @@ def test_boundary_f__is_the_mean_over_classes_of_the_harmonic_mean() -> None:
     truth[:, 70:], found[:, 50:] = 2, 2
     # 0: its boundary is right. 1: one of its two is found, one of two found is right. 2: nothing is right.
     assert boundary_f(found, truth, 0.0075) == pytest.approx((1.0 + 0.5 + 0.0) / 3)
+    # 1: all of its boundary is found, half of what is found is right.
+    assert boundary_f(found, half(30), 0.0075) == pytest.approx((1.0 + 2 / 3 + 0.0) / 3)
 
 
 def test_boundary_f__a_wrong_class_on_the_right_boundary_is_wrong() -> None:

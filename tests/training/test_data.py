@@ -10,6 +10,7 @@ from ultralytics.cfg import get_cfg
 
 from pipeline.data.prepared import DatasetInfo, PreparedDataset, SplitInfo, open_dataset
 from pipeline.params import Machine, Params, Teacher
+from pipeline.preprocess import letterbox, load_image, undo_map
 from pipeline.tasks import Task
 from pipeline.training.data import EpochSampler, SeededImages, build_images, build_train_loader, describe
 from pipeline.training.trainer import Job, ultralytics_arguments
@@ -166,3 +167,20 @@ def test_val_images__image_and_mask_stay_aligned(
         nearest = np.abs(image[:, :, None] - COLOURS[None, None]).sum(axis=-1).argmin(axis=-1)
         assert (nearest == mask)[mask != 255].mean() > 0.95
         assert (mask != 255).sum() == 48 * 64  # 96 x 128 at half its size
+
+
+def test_train_loader__without_augmentation_shows_what_evaluation_shows(
+    coloured: PreparedDataset, params: Params, cpu: Machine, tmp_path: Path
+) -> None:
+    recipe = params.teacher["segment"].model_copy(update={"augment": {}})
+    job = Job("segment", "micro-n-sem.yaml", recipe, cpu, coloured, tmp_path)
+    data = describe(coloured, "segment", tmp_path, seed=0)
+    images = build_images(
+        data, data["train"], get_cfg(overrides=ultralytics_arguments(job)), 4, augment=True, stride=32
+    )
+    for index, path in enumerate(coloured.images("train")):
+        square, transform = letterbox(load_image(path), 64)
+        sample = images[0, index]
+        np.testing.assert_allclose(sample["img"].numpy() / 255, square, atol=1 / 255)
+        inside = undo_map(sample["semantic_mask"].numpy().astype(np.uint8), transform)
+        assert (inside == coloured.mask(path)).mean() > 0.95
