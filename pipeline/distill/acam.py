@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from pipeline.distill.adapter import adapters
 from pipeline.distill.loss import DistillationLoss
 
+TINY = 1e-6  # learnt masks may close everywhere, since that lowers the loss: nothing is compared then
+
 
 class ACAM(DistillationLoss):
     """Average the squared difference inside learnt spatial and channel masks, and keep the masks apart.
@@ -93,10 +95,11 @@ class _Fusion(nn.Module):
 
 def _masked(error: Tensor, mask: Tensor) -> Tensor:
     """Average sum mask^2 error / sum mask over images and masks, for error (N, P) and mask (N, M, P)."""
-    return ((mask.square() * error[:, None]).sum(dim=2) / mask.sum(dim=2)).mean()
+    weight = mask.sum(dim=2).clamp_min(TINY)
+    return ((mask.square() * error[:, None]).sum(dim=2) / weight).mean()
 
 
 def _overlap(mask: Tensor) -> Tensor:
     """Average over images the Dice overlap of all pairs of different masks (N, M, P)."""
     together, alone = mask.sum(dim=1).square().sum(dim=1), mask.square().sum(dim=(1, 2))  # (N,)
-    return ((together - alone) / alone).mean()
+    return ((together - alone) / alone.clamp_min(TINY)).mean()

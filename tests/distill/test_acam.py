@@ -104,3 +104,17 @@ def test_acam__is_float32_under_autocast() -> None:
     for name, value in parts.items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["spatial_selectors", "channel_selectors"])
+def test_acam__masks_that_close_everywhere_compare_nothing(kind: str) -> None:
+    loss = ACAM([8], [8])
+    with torch.no_grad():
+        for selector in getattr(loss, kind):
+            selector.fill_(-1e6)
+        for fusion in loss.fusions:
+            fusion.value.weight.copy_(torch.eye(8)[..., None, None])
+    parts = loss([torch.rand(2, 8, 4, 4, requires_grad=True)], [torch.rand(2, 8, 4, 4)])
+    assert parts[kind.removesuffix("_selectors")] == 0
+    sum(parts.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in loss.parameters() if p.grad is not None)
