@@ -130,6 +130,22 @@ def test_measure_robustness__the_seed_draws_other_noise(
     assert not set(seen[0][clean:]) & set(seen[1][clean:])
 
 
+def test_measure_robustness__every_image_has_noise_of_its_own(
+    backend: Backend, mini_dataset: PreparedDataset, evaluate_params: Evaluate
+) -> None:
+    seen: list[Array] = []
+
+    def run(images: Array) -> list[npt.NDArray[Any]]:
+        seen.append(images)
+        return backend(images)
+
+    watched = replace(backend, run=run)
+    measured(watched, mini_dataset, evaluate_params, corruptions=["gaussian_noise"], severities=[1], images=2)
+    clean, corrupted = seen
+    first, second = (corrupted - clean).reshape(2, -1)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
+
+
 def test_measure_robustness__sums_up_what_is_lost(
     backend: Backend, mini_dataset: PreparedDataset, evaluate_params: Evaluate
 ) -> None:
