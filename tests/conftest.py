@@ -1,7 +1,9 @@
 """What several test folders need: a miniature prepared dataset and recipes that train in seconds."""
 
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.data.prepare import prepare_dataset
@@ -25,6 +27,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in absent.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Let a test draw the same random numbers, whatever ran before it in its process."""
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
 from pipeline.params import load_params
+from pipeline.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "params.yaml").read_text()
@@ -56,7 +58,7 @@ def test_load_params__a_wrong_key_is_named_with_its_line(tmp_path: Path, old: st
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("  micro-s: {", "  teacher: {", "no student can be named teacher"),
+        *(("  micro-s: {", f"  {name}: {{", f"no student can be named {name}") for name in ("teacher", *TASKS)),
         ("\nteacher:", "\nteacher:\n  detekt: {}", "teacher.detekt: Input should be 'detect' or 'segment'"),
     ],
 )
@@ -64,10 +66,30 @@ def test_load_params__rules_between_sections(tmp_path: Path, old: str, new: str,
     assert message in error_of(tmp_path, old, new)
 
 
-def test_load_params__a_student_whose_task_has_no_recipe_names_what_is_lacking(tmp_path: Path) -> None:
-    start, end = TEXT.index("  segment:", TEXT.index("\nstudent:")), TEXT.index("\ncontrol:")
-    found = error_of(tmp_path, TEXT[start:end], "")
-    assert "students.micro-s-sem is for task segment, which lacks student.segment" in found
+@pytest.mark.parametrize("lacking", [["teacher"], ["student"], ["distill"], ["teacher", "student", "distill"]])
+def test_load_params__a_student_whose_task_has_no_recipe_names_what_is_lacking(
+    tmp_path: Path, lacking: list[str]
+) -> None:
+    yaml, path = YAML(), tmp_path / "params.yaml"
+    params = yaml.load(TEXT)
+    for section in lacking:
+        del params[section]["segment"]
+    yaml.dump(params, path)
+    listed = ", ".join(f"{section}.segment" for section in lacking)
+    with pytest.raises(PipelineError) as error:
+        load_params(path)
+    assert str(error.value) == f"{path}: students.micro-s-sem is for task segment, which lacks {listed}"
+
+
+def test_load_params__a_task_without_students_needs_no_recipe(tmp_path: Path) -> None:
+    yaml, path = YAML(), tmp_path / "params.yaml"
+    params = yaml.load(TEXT)
+    for section, key in (("teacher", "segment"), ("student", "segment"), ("distill", "segment")):
+        del params[section][key]
+    del params["students"]["micro-s-sem"]
+    yaml.dump(params, path)
+    loaded = load_params(path)
+    assert (loaded.tasks, loaded.students_of("detect"), loaded.students_of("segment")) == (["detect"], ["micro-s"], [])
 
 
 def line_of(section: str) -> int:

@@ -68,6 +68,15 @@ def test_build__the_seed_decides_the_weights(name: str) -> None:
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
+def test_build__the_encoder_reads_images_normalised_as_imagenets() -> None:
+    model, seen = awake("unet-mobilenet", "segment"), []
+    model.model[0].encoder.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    for colour in (mean, mean + std):
+        model(colour.view(1, 3, 1, 1).expand(1, 3, 64, 64))
+    assert [image.mean().item() for image in seen] == pytest.approx([0.0, 1.0], abs=1e-5)
+
+
 def test_build__the_normalisation_of_the_encoder_is_no_weight() -> None:
     assert not {
         key for key in build("unet-resnet18", "segment", CLASSES, seed=0).state_dict() if "mean" in key.split(".")

@@ -152,14 +152,22 @@ def job(mini_dataset: PreparedDataset, mini_recipes: dict[Task, Teacher], cpu: M
 @pytest.fixture(scope="module")
 def pspnet(job: Job, params: Params, tmp_path_factory: pytest.TempPathFactory) -> TeacherJob:
     """Save an untrained PSPNet, and train prompts in it."""
-    folder = tmp_path_factory.mktemp("pspnet")
-    teacher = save(folder / "teacher", awake("pspnet-mobilenet", "segment", job.classes), "segment")
+    return teacher_job_of("pspnet-mobilenet", job, params, tmp_path_factory.mktemp("pspnet"))
+
+
+def teacher_job_of(name: str, job: Job, params: Params, folder: Path) -> TeacherJob:
+    teacher = save(folder / "teacher", awake(name, "segment", job.classes), "segment")
     prompt = params.prompt.model_copy(update={"iterations": 2, "batch_size": 8, "levels": 2})
     (folder / "state").mkdir()
-    job = replace(job, model="pspnet-mobilenet")
     prompts = PromptJob("segment", prompt, job.training, job.machine, job.dataset, teacher, folder / "state")
     train_prompts(prompts, folder / "prompts", folder / "history.csv")
     return TeacherJob(teacher, folder / "prompts", "freekd", params.distill.recipe("segment"))
+
+
+@pytest.fixture(scope="module")
+def own(job: Job, params: Params, tmp_path_factory: pytest.TempPathFactory) -> TeacherJob:
+    """Save an untrained teacher of the own family, and train prompts in it."""
+    return teacher_job_of("micro-s-sem.yaml", job, params, tmp_path_factory.mktemp("own"))
 
 
 def with_options(teacher_job: TeacherJob, **freekd: Any) -> TeacherJob:
@@ -167,7 +175,9 @@ def with_options(teacher_job: TeacherJob, **freekd: Any) -> TeacherJob:
     return replace(teacher_job, recipe=recipe)
 
 
-def run(job: Job, teacher_job: TeacherJob, folder: Path) -> Path:
+def run(
+    job: Job, teacher_job: TeacherJob, folder: Path, trainer: type[DistillationTrainer] = DistillationTrainer
+) -> Path:
     out, job = folder / "out", replace(job, state_dir=folder / "state")
     job.state_dir.mkdir()
     train(
@@ -177,7 +187,7 @@ def run(job: Job, teacher_job: TeacherJob, folder: Path) -> Path:
         name="x",
         role="distilled",
         made_by="test",
-        trainer=DistillationTrainer,
+        trainer=trainer,
         teacher_job=teacher_job,
     )
     return out
@@ -199,6 +209,22 @@ def test_distillation__freekd_takes_a_pspnet_as_the_teacher_of_a_yolo(
     assert {"train/high", "train/spatial", "train/distill_share", "val/score", "val/pixel_accuracy"} <= set(header)
     assert {"train/ce_loss", "train/dice_loss"} <= set(header)
     assert "train/head" not in header
+
+
+@pytest.mark.slow
+def test_distillation__a_student_that_reads_one_map_is_compared_with_the_teachers_of_its_stride(
+    job: Job, own: TeacherJob, tmp_path: Path
+) -> None:
+    class Watched(DistillationTrainer):
+        def _setup_train(self) -> None:
+            super()._setup_train()
+            assert self.pairs == [(0, 1)]
+            own_prompts, _ = load_prompts(own.prompts_dir)
+            assert [tuple(prompt.shape) for prompt in self.distill_loss.prompts] == [tuple(own_prompts["1"].shape)]
+            assert torch.equal(self.distill_loss.prompts[0].cpu(), own_prompts["1"])
+
+    run(replace(job, model="pspnet-mobilenet"), with_options(own, mask="prompt"), tmp_path, Watched)
+    assert "train/high" in (tmp_path / "history.csv").read_text()
 
 
 def test_distillation__box_branches_of_a_segmenter_are_a_clear_error(

@@ -256,6 +256,7 @@ def test_trainer__an_untrained_class_list_is_in_the_checkpoint(job: Job, tmp_pat
     assert 1 <= info.best_epoch <= job.training.epochs
 
 
+@both
 def test_trainer__survives_a_process_that_knows_nothing_of_it(job: Job, tmp_path: Path) -> None:
     """Ultralytics' DDP sends the trainer's class to workers through cloudpickle: its job must travel with it."""
     import subprocess
@@ -269,4 +270,4 @@ def test_trainer__survives_a_process_that_knows_nothing_of_it(job: Job, tmp_path
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "trainer.pkl"], capture_output=True, text=True, check=False
     )
-    assert done.stdout.splitlines()[-1:] == [f"{len(job.dataset.info.classes)} 3"], done.stderr
+    assert done.stdout.splitlines()[-1:] == [f"{len(job.classes)} 3"], done.stderr
