@@ -17,7 +17,12 @@ from ultralytics.utils.loss import SemanticSegmentationLoss
 
 from pipeline.errors import PipelineError
 
-DECODERS = {"pspnet": "PSPNet", "deeplabv3plus": "DeepLabV3Plus", "unet": "Unet"}
+DECODERS: dict[str, tuple[str, dict[str, Any]]] = {  # the library's name, and options
+    "pspnet": ("PSPNet", {"encoder_depth": 5}),
+    "deeplabv3plus": ("DeepLabV3Plus", {}),
+    "unet": ("Unet", {}),
+}
+PSPNET_STRIDE = 8  # dilated as in the paper (arXiv:1612.01105, 5.1); the library cuts the encoder at this stride instead
 ENCODERS = {
     "resnet18": "resnet18", "resnet34": "resnet34", "resnet50": "resnet50", "resnet101": "resnet101",
     "mobilenet": "mobilenet_v2",
@@ -91,7 +96,10 @@ class PlainSegmenter(BaseModel):
         super().__init__()
         encoder = ENCODERS[architecture["encoder"]]
         weights = "imagenet" if pretrained else None
-        network = getattr(smp, DECODERS[architecture["decoder"]])(encoder, encoder_weights=weights, classes=classes)
+        decoder, options = DECODERS[architecture["decoder"]]
+        network = getattr(smp, decoder)(encoder, encoder_weights=weights, classes=classes, **options)
+        if decoder == "PSPNet":
+            network.encoder.make_dilated(output_stride=PSPNET_STRIDE)
         self.model = nn.Sequential(Body(network), Head(network, classes))
         self.yaml = dict(architecture)
         self.stride = torch.tensor([float(STRIDE)])
