@@ -22,7 +22,9 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {  # the library's name, and o
     "deeplabv3plus": ("DeepLabV3Plus", {}),
     "unet": ("Unet", {}),
 }
-PSPNET_STRIDE = 8  # dilated as in the paper (arXiv:1612.01105, 5.1); the library cuts the encoder at this stride instead
+PSPNET_STRIDE = (
+    8  # dilated as in the paper (arXiv:1612.01105, 5.1); the library cuts the encoder at this stride instead
+)
 ENCODERS = {
     "resnet18": "resnet18", "resnet34": "resnet34", "resnet50": "resnet50", "resnet101": "resnet101",
     "mobilenet": "mobilenet_v2",

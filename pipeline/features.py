@@ -23,6 +23,15 @@ def head_of(model: nn.Module) -> nn.Module:
     return model.model[-1]  # type: ignore[index,union-attr,return-value]
 
 
+def output_layers(model: nn.Module) -> list[str]:
+    """List the paths of the head's bare convolutions, without normalisation or activation: its outputs, and DFL."""
+    inner = {module.conv for module in model.modules() if isinstance(module, Conv)}
+    head = head_of(model)
+    prefix = next(path for path, module in model.named_modules() if module is head)
+    found = (name for name, module in head.named_modules() if isinstance(module, nn.Conv2d) and module not in inner)
+    return [f"{prefix}.{name}" for name in found]
+
+
 def head_channels(model: nn.Module) -> list[int]:
     """Count the channels of each head input, finest map first."""
     return [feature.shape[1] for feature in _blank_features(model)]

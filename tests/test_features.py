@@ -13,9 +13,11 @@ from pipeline.features import (
     frozen,
     head_channels,
     head_strides,
+    output_layers,
     replaced_features,
     split_outputs,
 )
+from pipeline.tasks import Task
 from tests.tiny import awake
 
 CPU = torch.device("cpu")
@@ -135,3 +137,20 @@ def test_replaced_features__reach_a_segmenters_head(segmenter: nn.Module) -> Non
         with replaced_features(segmenter, lambda features: [torch.zeros_like(f) for f in features]):
             assert not torch.equal(segmenter(images), plain)
         torch.testing.assert_close(segmenter(images), plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "expected"),
+    [
+        ("micro-n.yaml", "detect", "model.22.cv2.0.2 model.22.cv3.2.2 model.22.dfl.conv"),
+        ("yolo26n.yaml", "detect", "model.23.cv2.0.2 model.23.one2one_cv2.1.2 model.23.one2one_cv3.2.2"),
+        ("yolo26n-sem.yaml", "segment", "model.17.classifier.1"),
+        ("pspnet-resnet18", "segment", "model.1.classifier"),
+    ],
+)
+def test_output_layers__have_no_normalisation_behind_them(name: str, task: Task, expected: str) -> None:
+    model = build(name, task, ["a", "b"], seed=0)
+    layers = dict(model.named_modules())
+    found = output_layers(model)
+    assert set(expected.split()) <= set(found)
+    assert not [path for path in found if not isinstance(layers[path], nn.Conv2d) or path.endswith("0.conv")]

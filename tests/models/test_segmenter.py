@@ -42,6 +42,13 @@ def test_build__one_logit_per_class_at_the_stride_of_the_finest_feature(name: st
     assert logits.shape == (2, len(CLASSES), 64 // finest, 96 // finest)
 
 
+@pytest.mark.parametrize("name", PLAIN)
+def test_build__every_parameter_has_a_part_in_the_answer(name: str) -> None:
+    model = build(name, "segment", CLASSES, seed=0).train().requires_grad_(True)
+    model.predict(torch.rand(2, 3, 64, 64)).sum().backward()
+    assert [path for path, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
 @pytest.mark.parametrize("name", ["micro-n-sem.yaml", *PLAIN])
 def test_build__features_are_what_the_head_reads(name: str) -> None:
     model, images = awake(name, "segment"), torch.rand(2, 3, 64, 64)
