@@ -165,7 +165,7 @@ def test_build__a_pretrained_segmenter_is_rebuilt_without_its_weights(
 @pytest.mark.parametrize("size_px", [64, 96, 160])
 def test_pyramid_block__equals_adaptive_pooling(size_px: int) -> None:
     blocks = awake("pspnet-resnet18", "segment").model[0].decoder.psp.blocks
-    x = torch.rand(2, 128, size_px // 8, size_px // 8 + 1)
+    x = torch.rand(2, 512, size_px // 8, size_px // 8 + 1)
     assert [block.cells for block in blocks] == [1, 2, 3, 6]
     for block in blocks:
         assert isinstance(block, PyramidBlock)
