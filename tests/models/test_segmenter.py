@@ -135,7 +135,7 @@ def test_build__pretrained_weights_that_cannot_be_downloaded_say_what_to_do(monk
     import segmentation_models_pytorch as smp
 
     class Offline:
-        def __init__(self, encoder: str, *, encoder_weights: str | None, classes: int) -> None:
+        def __init__(self, encoder: str, *, encoder_weights: str | None, **_options: int) -> None:
             assert encoder_weights == "imagenet"
             raise ConnectionError("no route")
 
