@@ -23,6 +23,23 @@ Method = Literal[
     "acam", "cwd", "dist", "fgd", "freekd", "gdd", "maskd", "mgd", "mse", "pkd", "ultralytics"
 ]  # pipeline/distill/losses.py
 Weighting = Literal["fixed", "linear", "balanced"]
+Precision = Literal["fp32", "fp16", "int8"]
+Corruption = Literal[
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "motion_blur",
+    "zoom_blur",
+    "fog",
+    "snow",
+    "rain",
+    "brightness",
+    "contrast",
+    "pixelate",
+    "jpeg",
+    "saturate",
+]  # fmt: skip; pipeline/evaluation/corruptions.py
 
 
 class Section(BaseModel):
@@ -187,21 +204,39 @@ class Evaluate(Section):
 
 
 class RobustnessParams(Section):
-    """Corrupted images; `pipeline.evaluation.corruptions` knows the names."""
+    """Corrupted images."""
 
-    corruptions: list[str]
+    corruptions: list[Corruption]
     severities: Annotated[list[Annotated[int, Field(ge=1, le=5)]], Field(min_length=1)]
     images: Count
     seed: int
 
 
+class Int8(Section):
+    """Static quantization."""
+
+    calibration: Literal["minmax", "entropy", "percentile"]
+    percentile: Annotated[float, Field(gt=50, le=100)]
+    float_layers: list[str]
+
+
 class Export(Section):
-    """The ONNX file and its gate."""
+    """The ONNX files, and the gate that each passes."""
 
     opset: Annotated[int, Field(ge=13, le=20)]
     dynamic_batch: bool
-    max_drop: NonNegative
+    precisions: list[Precision]
+    max_drop: dict[Precision, NonNegative]
     parity_images: Count
+    int8: Int8
+
+    @model_validator(mode="after")
+    def _complete(self) -> Export:
+        if "fp32" not in self.precisions:
+            raise ValueError("precisions should hold fp32: the other files are made from it")
+        if absent := [precision for precision in self.precisions if precision not in self.max_drop]:
+            raise ValueError(f"max_drop should have a number for {', '.join(absent)}")
+        return self
 
 
 class Engine(Section):

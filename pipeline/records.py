@@ -71,7 +71,8 @@ class OutputError(Record):
 class Parity(Record):
     """An exported file against torch: outputs on the same real images, the main score on the whole split.
 
-    `agreement` is the share of boxes that match, or of pixels of the same class; box errors are a detector's.
+    `agreement` is the share of boxes that match, or of pixels of the same class, `least_alike` the images where it is
+    lowest; box errors are a detector's.
     """
 
     model: ModelInfo
@@ -81,10 +82,21 @@ class Parity(Record):
     agreement: float
     max_box_error_px: float | None
     max_score_error: float | None
+    least_alike: list[str]
     score_torch: float
     score_exported: float
     drop: float
     max_drop: float
+
+    @property
+    def precision(self) -> str:
+        """What the exported file computes in."""
+        return self.runtime.partition("-")[2]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the drop is within its budget; of fp32 a gain is too: the network has to be the same."""
+        return (abs(self.drop) if self.precision == "fp32" else self.drop) <= self.max_drop
 
 
 class Skipped(Record):

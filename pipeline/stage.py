@@ -54,7 +54,7 @@ class Stage:
     @contextmanager
     def publish(self, out: Path) -> Iterator[Path]:
         """Hand out a folder to write to, and put it in the place of `out` if all goes well."""
-        partial = self.state_dir / "out" / out.name
+        partial = self.state_dir / "out" / out
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial

@@ -1,22 +1,28 @@
-"""Build what this device's backends need from the ONNX file; a backend that is not here is recorded as skipped."""
+"""Build what this device's backends need from the ONNX files; a backend that is not here is recorded as skipped."""
 
 from pathlib import Path
 
+from pipeline.data.prepared import open_dataset
 from pipeline.export.engine import build_engines
-from pipeline.records import DeviceInfo, read_record, write_record
+from pipeline.export.gate import Trained
+from pipeline.records import Accuracy, DeviceInfo, read_record
 from pipeline.stage import Stage, run_stage
-from pipeline.training.checkpoint import load_info
 
 
 def work(stage: Stage) -> None:
-    """Write artifacts/<task>/<student>/engine/ and results/<task>/<student>/distilled/engine.json."""
+    """Write artifacts/<task>/<student>/engine/ and results/<task>/<student>/engine/."""
     place = Path(stage.task) / str(stage.item)
-    artifacts = Path("artifacts") / place
+    artifacts, results = Path("artifacts") / place, Path("results") / place
+    trained = Trained(
+        artifacts / "distilled",
+        read_record(results / "distilled/accuracy-torch.json", Accuracy),
+        open_dataset(Path("dataset")),
+        stage.params.export,
+        stage.params.evaluate,
+    )
     device = read_record(Path("results/device.json"), DeviceInfo)
-    model = load_info(artifacts / "distilled").model_info()
-    with stage.publish(artifacts / "engine") as out:
-        record = build_engines(artifacts / "export/fp32.onnx", stage.params.engine, device, out, model)
-        write_record(Path("results") / place / "distilled/engine.json", record)
+    with stage.publish(artifacts / "engine") as out, stage.publish(results / "engine") as records:
+        build_engines(trained, artifacts / "export", stage.params.engine, device, out, records, stage.state_dir)
 
 
 if __name__ == "__main__":

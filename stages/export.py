@@ -1,24 +1,27 @@
-"""Export the distilled student to ONNX and check that it is still the model that was trained."""
+"""Export the distilled student in every precision and check that each file is still the model that was trained."""
 
 from pathlib import Path
 
 from pipeline.data.prepared import open_dataset
+from pipeline.export.gate import Trained
 from pipeline.export.student import export_student
+from pipeline.records import Accuracy, read_record
 from pipeline.stage import Stage, run_stage
 
 
 def work(stage: Stage) -> None:
-    """Write artifacts/<task>/<student>/export/ and the records of the ONNX file."""
+    """Write artifacts/<task>/<student>/export/, and the records of its files to results/<task>/<student>/export/."""
     place = Path(stage.task) / str(stage.item)
-    with stage.publish(Path("artifacts") / place / "export") as out:
-        export_student(
-            Path("artifacts") / place / "distilled",
-            out,
-            Path("results") / place / "distilled",
-            dataset=open_dataset(Path("dataset")),
-            export=stage.params.export,
-            evaluation=stage.params.evaluate,
-        )
+    artifacts, results = Path("artifacts") / place, Path("results") / place
+    trained = Trained(
+        artifacts / "distilled",
+        read_record(results / "distilled/accuracy-torch.json", Accuracy),
+        open_dataset(Path("dataset")),
+        stage.params.export,
+        stage.params.evaluate,
+    )
+    with stage.publish(artifacts / "export") as out, stage.publish(results / "export") as records:
+        export_student(trained, out, records, stage.state_dir)
 
 
 if __name__ == "__main__":

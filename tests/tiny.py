@@ -7,6 +7,7 @@ import torch
 from ultralytics.nn.tasks import BaseModel
 
 from models import build, build_from_architecture
+from pipeline.params import Export, Int8
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import save_checkpoint
 
@@ -48,3 +49,11 @@ def save(folder: Path, model: BaseModel, task: Task = "detect", name: str = "toy
         folder, model, task=task, name=name, role="teacher", image_size_px=size_px, best_epoch=1, made_by="test"
     )
     return folder
+
+
+def export_params_of(**changes: Any) -> Export:
+    """Return a section `export` that makes the fp32 file alone."""
+    int8 = Int8(calibration="minmax", percentile=99.99, float_layers=[])
+    drops = {"fp32": 0.002, "fp16": 0.002, "int8": 0.01}
+    values = {"opset": 17, "dynamic_batch": True, "precisions": ["fp32"], "max_drop": drops, "parity_images": 4}
+    return Export(**{**values, "int8": int8, **changes})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.tasks import Task
 
 Array = npt.NDArray[np.float32]
+OnnxRuntime = Literal["onnxruntime", "openvino"]
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,14 @@ class Backend:
         return self.run(images)
 
 
-def load(path: Path, device: str = "cpu", threads: int = 0) -> Backend:
-    """Load a checkpoint folder with torch, or an `.onnx` file with ONNX Runtime.
+def load(path: Path, device: str = "cpu", threads: int = 0, runtime: OnnxRuntime = "onnxruntime") -> Backend:
+    """Load a checkpoint folder with torch, or an `.onnx` file.
 
     Args:
         path: The folder or the file.
         device: `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of one inference, 0 for all that this process may use. Torch has one setting per process.
+        runtime: What runs an `.onnx` file.
 
     Raises:
         PipelineError: if the path is neither, the device is not to be had, or the file lacks the pipeline's metadata.
@@ -71,6 +73,10 @@ def load(path: Path, device: str = "cpu", threads: int = 0) -> Backend:
     kind, _, number = device.partition(":")
     if kind not in {"cpu", "cuda"} or (number and not (kind == "cuda" and number.isdecimal())):
         raise PipelineError(f"device: expected cpu, cuda or cuda:N, got {device!r}")
+    if path.suffix == ".onnx" and runtime == "openvino":
+        from pipeline.backends.openvino import load_openvino
+
+        return load_openvino(path, device, threads)
     if path.suffix == ".onnx":
         from pipeline.backends.onnxruntime import load_onnx
 

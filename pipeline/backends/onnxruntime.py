@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import onnxruntime
 
-from pipeline.backends import Array, Backend, Metadata
+from pipeline.backends import Array, Backend
+from pipeline.backends.metadata import parse_metadata
 from pipeline.errors import PipelineError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-KEYS = ("task", "classes", "image_size_px", "strides", "end2end", "precision")
 
 
 def load_onnx(path: Path, device: str, threads: int) -> Backend:
@@ -30,12 +29,12 @@ def load_onnx(path: Path, device: str, threads: int) -> Backend:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
     provider = (PROVIDERS[kind], {"device_id": number or "0"} if kind == "cuda" else {})
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    except Exception as error:  # ONNX Runtime's errors share no base class
-        raise PipelineError(f"{path}: ONNX Runtime cannot load it on {device}: {error}") from error
+    session = _open(path, device, options, provider)
     _require(PROVIDERS[kind], session.get_providers(), device)
-    metadata = _metadata(path, session.get_modelmeta().custom_metadata_map)
+    metadata = parse_metadata(path, session.get_modelmeta().custom_metadata_map)
+    if metadata.precision == "int8-fp16":  # ONNX Runtime 1.32 computes wrong numbers when it optimises such a graph
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = _open(path, device, options, provider)
     name, shape = session.get_inputs()[0].name, session.get_inputs()[0].shape  # dynamic sides are strings
 
     def run(images: Array) -> list[npt.NDArray[Any]]:
@@ -47,6 +46,13 @@ def load_onnx(path: Path, device: str, threads: int) -> Backend:
     return Backend(f"onnxruntime-{metadata.precision}", device, threads, dynamic_batch, metadata, run)
 
 
+def _open(path: Path, device: str, options: Any, provider: tuple[str, dict[str, str]]) -> Any:
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        raise PipelineError(f"{path}: ONNX Runtime cannot load it on {device}: {error}") from error
+
+
 def _require(provider: str, present: list[str], device: str) -> None:
     if provider not in present:
         raise PipelineError(
@@ -54,14 +60,3 @@ def _require(provider: str, present: list[str], device: str) -> None:
             f"(it offers {', '.join(present)}). Install onnxruntime-gpu in place of onnxruntime, with the CUDA "
             "and cuDNN versions that it asks for, or use device cpu"
         )
-
-
-def _metadata(path: Path, properties: dict[str, str]) -> Metadata:
-    """Read what `export_onnx` wrote: one JSON value per key."""
-    if missing := [key for key in KEYS if key not in properties]:
-        raise PipelineError(
-            f"{path}: its metadata lacks {', '.join(missing)}, so it was not exported by this pipeline; "
-            "make it with `dvc repro export`"
-        )
-    values: dict[str, Any] = {key: json.loads(properties[key]) for key in KEYS}
-    return Metadata(**values)

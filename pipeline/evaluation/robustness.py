@@ -35,7 +35,7 @@ def measure_robustness(
         return scores[main_score(model.task)] or 0.0
 
     clean = score("clean")
-    corrupted = {
+    corrupted: dict[str, dict[str, float]] = {
         name: {
             str(severity): score(f"{name} {severity}", partial(_corrupted, name, severity, params.seed))
             for severity in params.severities

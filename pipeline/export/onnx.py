@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from pathlib import Path
@@ -16,6 +15,8 @@ from ultralytics.nn.modules import C2f
 from ultralytics.nn.tasks import BaseModel
 
 from pipeline.backends.torch import deployed
+from pipeline.export.graph import PRODUCER, nodes_of, save_graph
+from pipeline.features import output_layers
 from pipeline.params import Export
 from pipeline.preprocess import DESCRIPTION
 from pipeline.tasks import Task
@@ -23,7 +24,6 @@ from pipeline.training.checkpoint import CheckpointInfo, load_checkpoint
 
 INPUT: Final = "images"
 OUTPUTS: Final[dict[Task, list[str]]] = {"detect": ["output0"], "segment": ["class_map", "logits"]}
-PRODUCER: Final = "freekd-pipeline"
 LICENCE: Final = "AGPL-3.0"
 MAX_DETECTIONS: Final = 300  # rows of an end2end output, Ultralytics' default
 
@@ -35,8 +35,8 @@ def export_onnx(checkpoint_folder: Path, out: Path, params: Export) -> None:
     class, best first, where the head needs no NMS; else (N, 4 + classes, A) with centre x, centre y, width, height, in
     pixels of the S x S input. A segmenter's: `class_map` (N, S, S) uint8, what a device needs, and `logits`
     (N, classes, h, w) at the head's stride, for parity. N is 1, or free with `params.dynamic_batch`. The metadata holds
-    one JSON value per key: what `pipeline.backends` and a device need, and the digest of the weights; no date, path or
-    host name.
+    one JSON value per key: what `pipeline.backends` and a device need, the digest of the weights, and the layers that
+    quantization leaves in float (`float_layers`, paths of modules); no date, path or host name.
 
     Args:
         checkpoint_folder: What a training stage wrote.
@@ -55,15 +55,9 @@ def export_onnx(checkpoint_folder: Path, out: Path, params: Export) -> None:
         answer = ready(torch.zeros(1, 3, size, size))
     outputs = dict(zip(OUTPUTS[info.task], answer if isinstance(answer, tuple) else (answer,), strict=True))
     graph = onnxslim.slim(_traced(ready, size, list(outputs), params))
-    _clean(graph, outputs, params.dynamic_batch)
-    for key, value in _properties(info).items():
-        graph.metadata_props.add(key=key, value=json.dumps(value))
-    graph = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
-    onnx.checker.check_model(graph, full_check=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".partial")
-    partial.write_bytes(graph.SerializeToString(deterministic=True))
-    partial.replace(out)
+    _pin_outputs(graph, outputs, params.dynamic_batch)
+    float_layers = [layer for layer in output_layers(model) if nodes_of(graph, [layer])]
+    save_graph(graph, out, {**_properties(info), "float_layers": float_layers})
 
 
 def _exportable(model: BaseModel, size: int) -> nn.Module:
@@ -98,15 +92,7 @@ def _traced(model: nn.Module, size: int, outputs: list[str], params: Export) -> 
         return onnx.load(f"{folder}/traced.onnx")
 
 
-def _clean(graph: onnx.ModelProto, outputs: dict[str, Tensor], dynamic_batch: bool) -> None:
-    """Drop what only the tools left behind, and pin the outputs' shapes."""
-    used = {node.domain for node in graph.graph.node}
-    for entry in [entry for entry in graph.opset_import if entry.domain not in used]:
-        graph.opset_import.remove(entry)
-    graph.ir_version = onnx.helper.find_min_ir_version_for(graph.opset_import)  # what older runtimes can read
-    graph.producer_name, graph.producer_version = PRODUCER, ""
-    del graph.metadata_props[:]
-    del graph.graph.value_info[:]  # shapes of tensors that slimming removed; inferred anew
+def _pin_outputs(graph: onnx.ModelProto, outputs: dict[str, Tensor], dynamic_batch: bool) -> None:
     for described in graph.graph.output:
         output = outputs[described.name]
         sides = ["batch" if dynamic_batch else 1, *output.shape[1:]]

@@ -1,51 +1,83 @@
-"""Export a trained student, measure what was exported, and refuse it if it is not the model that was trained."""
+"""Export a trained student in every precision, measure each file, and refuse what is not the model that was trained."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
-from pipeline.backends import load
+from pipeline.backends import Array, load
 from pipeline.data.prepared import PreparedDataset
-from pipeline.evaluation.accuracy import evaluate
-from pipeline.evaluation.parity import check_gate, compare
+from pipeline.export.fp16 import write_half
+from pipeline.export.gate import Trained, check_gate, draw_least_alike, measure
 from pipeline.export.onnx import export_onnx
-from pipeline.params import Evaluate, Export
-from pipeline.records import Accuracy, read_record, write_record
-from pipeline.training.checkpoint import load_info
+from pipeline.export.quantize import calibrate, quantize
+from pipeline.export.sensitivity import describe, rank_layers
+from pipeline.preprocess import letterbox, load_image
+from pipeline.records import Parity, write_record
+
+RANGES: Final = "activation-ranges.json"
+RANKED_ON: Final = 8  # images
 
 
-def export_student(
-    checkpoint: Path, out: Path, records: Path, *, dataset: PreparedDataset, export: Export, evaluation: Evaluate
-) -> None:
-    """Write `fp32.onnx`, its accuracy on the test split and its parity with torch.
+def export_student(trained: Trained, out: Path, records: Path, scratch: Path) -> None:
+    """Write `<precision>.onnx` for each precision, with its accuracy on the test split and its parity with torch.
+
+    Beside `int8.onnx`, `int8-fp16.onnx` has the same Q/DQ with half-precision floats: what TensorRT's strong typing
+    takes. ONNX Runtime runs it for the parity alone.
 
     Args:
-        checkpoint: The student's.
-        out: Folder for the ONNX file.
-        records: Folder with `accuracy-torch.json`; gets the accuracy and parity of the ONNX file.
-        dataset: The prepared dataset.
-        export: Section `export`.
-        evaluation: Section `evaluate`.
+        trained: The student.
+        out: Folder for the ONNX files.
+        records: Folder for their records.
+        scratch: Folder for what a person needs after a failure.
 
     Raises:
-        PipelineError: if the main score differs by more than `export.max_drop`; nothing is written to `records`.
+        PipelineError: if a file costs more of the main score than `export.max_drop` allows.
 
     """
-    file = out / "fp32.onnx"
-    export_onnx(checkpoint, file, export)
-    model, exported = load_info(checkpoint).model_info(), load(file)
-    trained = read_record(records / "accuracy-torch.json", Accuracy)
-    size_mb = round(file.stat().st_size / 1e6, 4)
-    accuracy = evaluate(exported, dataset, "test", evaluation, model=model, size_mb=size_mb)
-    parity = compare(
-        load(checkpoint),
-        exported,
-        dataset,
-        "test",
-        accuracy=(trained, accuracy),
-        export=export,
-        evaluate=evaluation,
-    )
-    check_gate(parity)
-    write_record(records / f"accuracy-{exported.runtime}.json", accuracy)
-    write_record(records / f"parity-{exported.runtime}.json", parity)
+    ranges = scratch / RANGES
+    files = _write_files(trained, out, ranges)
+    measured = [measure(trained, load(file), file.stat().st_size / 1e6) for file in files]
+    parities = [parity for _, parity in measured]
+    check_gate(parities, "\n".join(_advice(trained, out, ranges, parities)))
+    for accuracy, parity in measured:
+        write_record(records / f"parity-{parity.runtime}.json", parity)
+        if parity.precision in trained.export.precisions:
+            write_record(records / f"accuracy-{accuracy.runtime}.json", accuracy)
+
+
+def _write_files(trained: Trained, out: Path, ranges: Path) -> list[Path]:
+    params = trained.export
+    fp32, fp16, int8, mixed = (out / f"{name}.onnx" for name in ("fp32", "fp16", "int8", "int8-fp16"))
+    export_onnx(trained.checkpoint, fp32, params)
+    files = [fp32]
+    if "fp16" in params.precisions:
+        write_half(fp32, fp16)
+        files.append(fp16)
+    if "int8" in params.precisions:
+        calibrate(fp32, _calibration(trained.dataset), params.int8, ranges)
+        quantize(fp32, ranges, int8, params.int8)
+        write_half(int8, mixed)
+        files += [int8, mixed]
+    return files
+
+
+def _calibration(dataset: PreparedDataset) -> Iterator[Array]:
+    """Yield the calibration images as the network gets them."""
+    return (letterbox(load_image(path), dataset.info.image_size_px)[0] for path in dataset.calibration_images)
+
+
+def _advice(trained: Trained, out: Path, ranges: Path, parities: list[Parity]) -> Iterator[str]:
+    """Draw the worst images of each file that failed, and rank the layers where int8 is among them."""
+    failed = [parity for parity in parities if not parity.passed]
+    for parity in failed:
+        exported = load(out / f"{parity.precision}.onnx")
+        yield draw_least_alike(ranges.parent, trained, exported, parity)
+    if any(parity.precision == "fp32" for parity in failed):
+        yield "fp32 should be equal to torch: try another export.opset"
+    if any(parity.precision == "int8" for parity in failed):
+        params, images = trained.export.int8, list(islice(_calibration(trained.dataset), RANKED_ON))
+        yield describe(rank_layers(out / "fp32.onnx", ranges, images, params, trained.evaluate))
+        yield "Or try another export.int8.calibration, or fine-tune the student with quantization: qat.enabled"

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.report.accuracy_latency import plot_accuracy_latency
-from pipeline.report.boxes import draw_boxes
-from pipeline.report.class_maps import draw_class_maps
 from pipeline.report.curves import Curve, plot_prompt_curve, plot_training_curves, read_curve
 from pipeline.report.history import Snapshot, points
 from pipeline.report.metrics import build_metrics, build_summary
 from pipeline.report.prompt_masks import MaskedImage, draw_masks
 from pipeline.report.results import TaskResults
 from pipeline.report.robustness import measured, plot_robustness
+from pipeline.report.scenes import DRAW
 from pipeline.report.sheet import Scene
 from pipeline.tasks import Task
 
-DRAW: Final[dict[Task, Callable[[Path, Sequence[Scene[Any]], Sequence[str]], None]]] = {
-    "detect": draw_boxes,
-    "segment": draw_class_maps,
-}
 TRAINING_COLUMNS, PROMPT_COLUMNS = ("epoch", "val/score"), ("iteration", "task_loss", "overlap")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,24 +117,28 @@ def _read_student(folder: Path, latencies: Path) -> Student:
     control, skipped = None, _skip_reason(folder / "control" / "accuracy-torch.json")
     if skipped is None:
         control = _read_model(folder / "control", None, folder.name, "control")
-    distilled = _read_model(folder / "distilled", latencies / f"{folder.name}.json", folder.name, "distilled")
+    distilled = _read_model(
+        folder / "distilled", latencies / f"{folder.name}.json", folder.name, "distilled",
+        files=[folder / "export", folder / "engine"],
+    )  # fmt: skip
     return Student(folder.name, control, skipped, distilled)
 
 
-def _read_model(folder: Path, latency: Path | None, name: str, role: Role) -> Model:
-    torch = folder / "accuracy-torch.json"
-    files = [torch, *(path for path in sorted(folder.glob("accuracy-*.json")) if path != torch)]
-    accuracy = {record.runtime: record for record in (read_record(path, Accuracy) for path in files)}
-    engine = folder / "engine.json"
+def _read_model(folder: Path, latency: Path | None, name: str, role: Role, files: Sequence[Path] = ()) -> Model:
+    """Read one model's records: its checkpoint's in `folder`, those of the files made from it in `files`."""
+    exported = [path for place in files for path in sorted(place.glob("accuracy-*.json"))]
+    accuracies = [read_record(path, Accuracy) for path in [folder / "accuracy-torch.json", *exported]]
+    parities = [path for place in files for path in sorted(place.glob("parity-*.json"))]
+    engines = [place / "engine.json" for place in files if (place / "engine.json").exists()]
     return Model(
         name=name,
         role=role,
-        accuracy=accuracy,
+        accuracy={record.runtime: record for record in accuracies},
         robustness=_read_robustness(folder),
         robustness_skipped=_skip_reason(folder / "robustness-torch.json"),
         latency=read_record(latency, Latency) if latency is not None and latency.exists() else None,
-        parity=tuple(read_record(path, Parity) for path in sorted(folder.glob("parity-*.json"))),
-        engine=read_record(engine, EngineRecord) if engine.exists() else None,
+        parity=tuple(read_record(path, Parity) for path in parities),
+        engine=read_record(engines[0], EngineRecord) if engines else None,
     )
 
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 import torch
 
-from pipeline.backends import Backend, load
+from pipeline.backends import load
 from pipeline.data.prepared import PreparedDataset
 from pipeline.distill.prompt import masks
-from pipeline.evaluation.boxes import Prediction, predict_boxes, truth_of
-from pipeline.evaluation.masks import segment
 from pipeline.features import features_only
-from pipeline.params import Evaluate, Params
+from pipeline.params import Params
 from pipeline.preprocess import letterbox, load_image
-from pipeline.report.boxes import Boxes
-from pipeline.report.class_maps import ClassMap
 from pipeline.report.pictures import Drawings
 from pipeline.report.prompt_masks import MaskedImage
-from pipeline.report.sheet import Scene
+from pipeline.report.scenes import see
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import SKIPPED, load_checkpoint
 from pipeline.training.prompts import load_prompts
@@ -50,46 +44,8 @@ def _draw_task(task: Task, folder: Path, dataset: PreparedDataset, images: list[
         "distilled, ONNX": student / "export/fp32.onnx",
     }
     backends = {title: load(path) for title, path in columns.items() if not (path / SKIPPED).exists()}
-    scenes = SCENES[task](backends, dataset, images, params.evaluate)
+    scenes = see(backends, dataset, images, params.evaluate, task)
     return Drawings(dataset.task_classes(task), scenes, _masked(folder, dataset, images))
-
-
-def _box_scenes(
-    backends: dict[str, Backend], dataset: PreparedDataset, images: list[Path], params: Evaluate
-) -> list[Scene[Boxes]]:
-    found = {
-        title: predict_boxes(backend, images, params, label=f"draw {title}") for title, backend in backends.items()
-    }
-    scenes = []
-    for index, image in enumerate(images):
-        pixels = load_image(image)
-        truth = truth_of(dataset, image, pixels.shape[1], pixels.shape[0])
-        predictions = {title: _boxes(predicted[index]) for title, predicted in found.items()}
-        scenes.append(Scene(image.stem, pixels, Boxes(truth.boxes, truth.class_ids), predictions))
-    return scenes
-
-
-def _boxes(found: Prediction) -> Boxes:
-    return Boxes(found.boxes[:, :4], found.boxes[:, 5].astype(np.int64), found.boxes[:, 4])
-
-
-def _map_scenes(
-    backends: dict[str, Backend], dataset: PreparedDataset, images: list[Path], params: Evaluate
-) -> list[Scene[ClassMap]]:
-    found = {
-        title: [answer.classes for answer in segment(backend, images, params.batch_size, label=f"draw {title}")]
-        for title, backend in backends.items()
-    }
-    return [
-        Scene(image.stem, load_image(image), dataset.mask(image), {title: maps[i] for title, maps in found.items()})
-        for i, image in enumerate(images)
-    ]
-
-
-SCENES: Final[dict[Task, Callable[[dict[str, Backend], PreparedDataset, list[Path], Evaluate], list[Scene[Any]]]]] = {
-    "detect": _box_scenes,
-    "segment": _map_scenes,
-}
 
 
 def _masked(folder: Path, dataset: PreparedDataset, images: list[Path]) -> list[MaskedImage]:

@@ -9,11 +9,11 @@ from ultralytics.nn.tasks import DetectionModel
 
 from models import build, build_from_architecture
 from pipeline.export.onnx import export_onnx
-from pipeline.params import Export
 from pipeline.training.checkpoint import save_checkpoint
+from tests.tiny import export_params_of
 
 SIZE = 64
-PARAMS = Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=4)
+PARAMS = export_params_of(parity_images=4)
 
 
 @pytest.fixture(scope="module", autouse=True)

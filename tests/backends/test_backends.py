@@ -29,7 +29,7 @@ def close(reference: Array, other: Array, end2end: bool) -> None:
         return
     for rows, others in zip(reference, other, strict=True):
         np.testing.assert_allclose(others[:, 4], rows[:, 4], atol=1e-4)
-        left, right = match(rows, others)
+        left, right = match(rows, others, 0.99)
         assert len(left) >= 0.95 * len(rows)
         np.testing.assert_allclose(others[right], rows[left], atol=2e-3)
 

@@ -9,9 +9,11 @@ from pipeline.data.prepared import PreparedDataset
 from pipeline.errors import PipelineError
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.difference import match
-from pipeline.evaluation.parity import check_gate, compare
-from pipeline.params import Evaluate, Export
+from pipeline.evaluation.parity import compare
+from pipeline.export.gate import check_gate
+from pipeline.params import Evaluate
 from pipeline.records import ModelInfo, Parity
+from tests.tiny import export_params_of
 
 Make = Callable[..., Backend]
 Run = Callable[[Array], list[Array]]
@@ -42,7 +44,7 @@ def against_oracle(
             known_dataset,
             "test",
             accuracy=(first, second),
-            export=Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=5),
+            export=export_params_of(parity_images=5),
             evaluate=evaluate_params,
         )
 
@@ -58,7 +60,7 @@ def test_compare__zero_for_the_same_network(against_oracle: Compare, oracle: Run
     assert (parity.agreement, parity.max_box_error_px, parity.max_score_error) == (1.0, 0.0, 0.0)
     assert (parity.score_torch, parity.score_exported, parity.drop) == (1.0, 1.0, 0.0)
     assert (parity.images, parity.runtime) == (5, "onnxruntime-fp32")
-    check_gate(parity)
+    check_gate([parity])
 
 
 def test_compare__measures_a_known_error(against_oracle: Compare, oracle: Run) -> None:
@@ -94,18 +96,18 @@ def test_compare__a_lost_box_is_a_smaller_share_and_a_drop(against_oracle: Compa
     parity = against_oracle(forgetful)
     assert parity.agreement == 0.5
     assert parity.drop > 0.1
-    with pytest.raises(PipelineError, match=r"(?s)AP50-95 onnxruntime-fp32 +0\..*export\.max_drop"):
-        check_gate(parity)
+    with pytest.raises(PipelineError, match=r"(?s)export\.max_drop.*AP50-95.*onnxruntime-fp32 +0\."):
+        check_gate([parity])
 
 
 def test_check_gate__a_gain_is_a_difference_too(against_oracle: Compare, oracle: Run) -> None:
     parity = against_oracle(oracle).model_copy(update={"drop": -0.01})
-    with pytest.raises(PipelineError, match="is not the one that was trained"):
-        check_gate(parity)
+    with pytest.raises(PipelineError, match="is not the model that was trained"):
+        check_gate([parity])
 
 
 def test_check_gate__passes_at_the_limit(against_oracle: Compare, oracle: Run) -> None:
-    check_gate(against_oracle(oracle).model_copy(update={"drop": 0.002}))
+    check_gate([against_oracle(oracle).model_copy(update={"drop": 0.002})])
 
 
 def test_compare__raw_outputs_by_position(against_oracle: Compare) -> None:
@@ -141,18 +143,18 @@ def test_match__pairs_each_box_once_and_by_score() -> None:
     box = [10, 10, 30, 30]
     reference = np.array([[*box, 0.9, 1], [*box, 0.5, 1], [*box, 0.4, 0]], dtype=np.float32)
     exported = np.array([[*box, 0.51, 1], [*box, 0.91, 1], [*box, 0.4, 2]], dtype=np.float32)
-    rows, columns = match(reference, exported)
+    rows, columns = match(reference, exported, 0.99)
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 1), (1, 0)]
 
 
 def test_match__a_box_that_is_left_over_stays_alone() -> None:
     box = [10, 10, 30, 30]
     twice = np.array([[*box, 0.9, 1], [*box, 0.5, 1]], dtype=np.float32)
-    rows, columns = match(twice, twice[:1])
+    rows, columns = match(twice, twice[:1], 0.99)
     assert (rows.tolist(), columns.tolist()) == ([0], [0])
 
 
 def test_match__nothing_to_pair() -> None:
     nothing = np.zeros((0, 6), dtype=np.float32)
-    rows, columns = match(nothing, nothing)
+    rows, columns = match(nothing, nothing, 0.99)
     assert len(rows) == len(columns) == 0

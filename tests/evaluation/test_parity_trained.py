@@ -10,10 +10,12 @@ from models.weights import load_weights
 from pipeline.backends import load
 from pipeline.data.prepared import SPLITS, DatasetInfo, PreparedDataset, SplitInfo, open_dataset
 from pipeline.evaluation.accuracy import evaluate
-from pipeline.evaluation.parity import check_gate, compare
+from pipeline.evaluation.parity import compare
+from pipeline.export.gate import check_gate
 from pipeline.export.onnx import export_onnx
-from pipeline.params import Evaluate, Export
+from pipeline.params import Evaluate
 from pipeline.training.checkpoint import load_info, save_checkpoint
+from tests.tiny import export_params_of
 
 SIZE = 320
 IMAGES = 6
@@ -54,7 +56,7 @@ def test_export__trained_weights_pass_the_gate(
     save_checkpoint(
         folder, weights, task="detect", name=name, role="teacher", image_size_px=SIZE, best_epoch=1, made_by="test"
     )
-    export = Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=IMAGES)
+    export = export_params_of(parity_images=IMAGES)
     export_onnx(folder, file, export)
     torch_backend, onnx_backend = load(folder, threads=1), load(file, threads=1)
     assert onnx_backend.metadata.end2end == end2end
@@ -72,7 +74,7 @@ def test_export__trained_weights_pass_the_gate(
         export=export,
         evaluate=evaluate_params,
     )
-    check_gate(parity)
+    check_gate([parity])
     assert parity.score_torch > 0.2
     assert abs(parity.drop) < 1e-3
     assert parity.agreement > 0.999

@@ -14,15 +14,16 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation import latency
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.latency import Contender, contenders, measure
-from pipeline.evaluation.parity import check_gate, compare
+from pipeline.evaluation.parity import compare
+from pipeline.export.gate import Trained, check_gate
 from pipeline.export.onnx import export_onnx
 from pipeline.export.student import export_student
-from pipeline.params import Benchmark, Evaluate, Export, Params
-from pipeline.records import Accuracy, Parity, read_record, write_record
+from pipeline.params import Benchmark, Evaluate, Params
+from pipeline.records import Accuracy, Parity, read_record
 from pipeline.training.checkpoint import load_info
-from tests.tiny import awake, save
+from tests.tiny import awake, export_params_of, save
 
-EXPORT = Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=3)
+EXPORT = export_params_of(parity_images=3)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_compare__a_segmenters_onnx_file_is_the_model_that_was_trained(
 ) -> None:
     backends = load(checkpoint, threads=1), load(file, threads=1)
     parity = parity_of(*backends, mini_dataset, evaluate_params, checkpoint)
-    check_gate(parity)
+    check_gate([parity])
     assert [output.name for output in parity.outputs] == ["logits"]
     assert parity.outputs[0].relative_l2 < 1e-4
     assert parity.agreement > 0.999
@@ -83,10 +84,9 @@ def test_check_gate__names_a_segmenters_score(
 ) -> None:
     backend = load(checkpoint, threads=1)
     parity = parity_of(backend, changed(backend), mini_dataset, evaluate_params, checkpoint)
-    check_gate(parity)
-    message = r"(?s)mIoU torch .*mIoU onnxruntime-fp32 .*export\.max_drop.*agreement.*logits, relative error"
-    with pytest.raises(PipelineError, match=message) as error:
-        check_gate(parity.model_copy(update={"drop": 0.1}))
+    check_gate([parity])
+    with pytest.raises(PipelineError, match=r"(?s)onnxruntime-fp32 is not the model.*export\.max_drop.*mIoU") as error:
+        check_gate([parity.model_copy(update={"drop": 0.1})])
     assert "AP" not in str(error.value)
 
 
@@ -104,19 +104,44 @@ def test_compare__refuses_a_segmenter_that_is_not_finite(
         )  # fmt: skip
 
 
-def test_export_student__of_a_segmenter_writes_its_records(
+def trained(checkpoint: Path, dataset: PreparedDataset, params: Evaluate, **export: Any) -> Trained:
+    model = load_info(checkpoint).model_info()
+    accuracy = evaluate(load(checkpoint, threads=1), dataset, "test", params, model=model, size_mb=1.0)
+    return Trained(checkpoint, accuracy, dataset, export_params_of(parity_images=3, **export), params)
+
+
+def test_export_student__of_a_segmenter_writes_files_and_records(
     checkpoint: Path, mini_dataset: PreparedDataset, evaluate_params: Evaluate, tmp_path: Path
 ) -> None:
-    model = load_info(checkpoint).model_info()
-    accuracy = evaluate(load(checkpoint, threads=1), mini_dataset, "test", evaluate_params, model=model, size_mb=1.0)
-    write_record(tmp_path / "accuracy-torch.json", accuracy)
-    export_student(
-        checkpoint, tmp_path / "export", tmp_path, dataset=mini_dataset, export=EXPORT, evaluation=evaluate_params
-    )
-    exported = read_record(tmp_path / "accuracy-onnxruntime-fp32.json", Accuracy)
-    assert exported.main == pytest.approx(accuracy.main, abs=1e-3)
-    assert exported.size_mb == pytest.approx((tmp_path / "export/fp32.onnx").stat().st_size / 1e6, abs=1e-4)
-    assert read_record(tmp_path / "parity-onnxruntime-fp32.json", Parity).score_torch == accuracy.main
+    drops = {"fp32": 0.002, "fp16": 1.0, "int8": 1.0}
+    asked = {"precisions": ["fp32", "fp16", "int8"], "max_drop": drops}
+    student = trained(checkpoint, mini_dataset, evaluate_params, **asked)
+    export_student(student, tmp_path / "export", tmp_path / "records", tmp_path)
+    files = {path.stem for path in (tmp_path / "export").iterdir()}
+    assert files == {"fp32", "fp16", "int8", "int8-fp16"}
+    for precision in student.export.precisions:
+        exported = read_record(tmp_path / f"records/accuracy-onnxruntime-{precision}.json", Accuracy)
+        size_mb = (tmp_path / f"export/{precision}.onnx").stat().st_size / 1e6
+        assert exported.size_mb == pytest.approx(size_mb, abs=1e-4)
+    for precision in files:
+        parity = read_record(tmp_path / f"records/parity-onnxruntime-{precision}.json", Parity)
+        assert (parity.precision, parity.score_torch) == (precision, student.accuracy.main)
+        assert parity.max_drop == drops[precision.partition("-")[0]]
+    assert not (tmp_path / "records/accuracy-onnxruntime-int8-fp16.json").exists()
+
+
+def test_export_student__a_breach_ranks_layers_draws_images_and_records_nothing(
+    checkpoint: Path, mini_dataset: PreparedDataset, evaluate_params: Evaluate, tmp_path: Path
+) -> None:
+    asked = {"precisions": ["fp32", "int8"], "max_drop": {"fp32": 0.002, "int8": 0.0}}
+    student = trained(checkpoint, mini_dataset, evaluate_params, **asked)
+    better = student.accuracy.model_copy(update={"scores": {**student.accuracy.scores, "miou": 1.0}})
+    asked["max_drop"]["fp32"] = 1.0
+    student = replace(student, accuracy=better, export=export_params_of(parity_images=3, **asked))
+    with pytest.raises(PipelineError, match=r"(?s)onnxruntime-int8.*FAILED.*least-alike.*float_layers: \[model"):
+        export_student(student, tmp_path / "export", tmp_path / "records", tmp_path)
+    assert (tmp_path / "least-alike-onnxruntime-int8.png").exists()
+    assert not (tmp_path / "records").exists()
 
 
 def test_measure__times_a_segmenter_beside_a_detector(

@@ -8,6 +8,7 @@ from models import build, build_from_architecture
 from pipeline.export.onnx import export_onnx
 from pipeline.params import Export
 from pipeline.training.checkpoint import save_checkpoint
+from tests.tiny import export_params_of
 
 CLASSES = ["circle", "square", 'a "quoted" näme']
 
@@ -43,7 +44,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def export_params() -> Export:
-    return Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=4)
+    return export_params_of(parity_images=4)
 
 
 @pytest.fixture(scope="module")

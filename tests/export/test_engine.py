@@ -1,49 +1,112 @@
+"""What this device runs: each backend with each precision, built and measured, or skipped and why."""
+
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.backends import Backend, Metadata
+from pipeline.backends import load
+from pipeline.data.prepared import PreparedDataset
 from pipeline.device import probe
 from pipeline.errors import PipelineError
+from pipeline.evaluation.accuracy import evaluate
 from pipeline.export import engine
-from pipeline.export.engine import build_engines
-from pipeline.params import Engine
+from pipeline.export.engine import build_engines, load_built
+from pipeline.export.gate import Trained
+from pipeline.export.student import export_student
+from pipeline.params import Engine, Params
+from pipeline.records import Accuracy, BackendBuild, EngineRecord, Parity, read_record
 from pipeline.training.checkpoint import load_info
+from tests.tiny import awake, export_params_of, save
+
+PRECISIONS = ["fp32", "fp16", "int8"]
 
 
-def test_build_engines__says_built_or_why_not(exported: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    model = load_info(checkpoints["raw"]).model_info()
-    asked = Engine(backends=["tensorrt", "onnxruntime", "openvino"])
-    record = build_engines(exported, asked, probe(), tmp_path / "engines", model)
-    assert [build.backend for build in record.builds] == ["tensorrt", "onnxruntime", "openvino"]
-    for build in record.builds:
-        if build.backend == "onnxruntime":
-            assert (build.status, build.reason, build.precision) == ("built", None, "fp32")
-            assert build.file == exported.as_posix()
-            assert build.version
-            assert build.size_mb == pytest.approx(exported.stat().st_size / 1e6)
+@pytest.fixture(scope="module")
+def trained(mini_dataset: PreparedDataset, params: Params, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Export an untrained segmenter in every precision, beside its checkpoint."""
+    model = awake("micro-n-sem.yaml", "segment", mini_dataset.info.mask_classes)
+    folder = save(tmp_path_factory.mktemp("engine") / "toy", model, "segment")
+    info = load_info(folder).model_info()
+    accuracy = evaluate(load(folder, threads=1), mini_dataset, "test", params.evaluate, model=info, size_mb=1.0)
+    export = export_params_of(precisions=PRECISIONS, max_drop=dict.fromkeys(PRECISIONS, 1.0), parity_images=2)
+    student = Trained(folder, accuracy, mini_dataset, export, params.evaluate)
+    export_student(student, folder.parent / "export", folder.parent / "records", folder.parent)
+    return student
+
+
+def build(trained: Trained, backends: list[Any], out: Path) -> dict[tuple[str, str], BackendBuild]:
+    exported = trained.checkpoint.parent / "export"
+    build_engines(trained, exported, engine_params(backends), probe(), out / "engine", out / "records", out)
+    record = read_record(out / "records/engine.json", EngineRecord)
+    assert record == read_record(out / "engine/engine.json", EngineRecord)
+    assert (record.device, record.model) == (probe(), trained.accuracy.model)
+    return {(build.backend, build.precision): build for build in record.builds}
+
+
+def engine_params(backends: list[Any]) -> Engine:
+    return Engine(backends=backends)
+
+
+def test_build_engines__each_backend_with_each_precision_is_built_or_says_why_not(
+    trained: Trained, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    builds = build(trained, ["onnxruntime", "tensorrt", "openvino"], tmp_path)
+    assert list(builds) == [(b, p) for b in ("onnxruntime", "tensorrt", "openvino") for p in PRECISIONS]
+    built = {key for key, found in builds.items() if found.status == "built"}
+    assert built == {*(("onnxruntime", p) for p in PRECISIONS), ("openvino", "fp32"), ("openvino", "int8")}
+    for key, found in builds.items():
+        if key in built:
+            assert Path(str(found.file)).stem == found.precision
+            assert found.size_mb == pytest.approx(Path(str(found.file)).stat().st_size / 1e6)
+            assert found.version
         else:
-            assert (build.status, build.file, build.size_mb) == ("skipped", None, None)
-            assert "this version of the pipeline does not build it yet" in (build.reason or "")
-    assert record.device == probe()
-    assert list((tmp_path / "engines").iterdir()) == []
+            assert (found.file, found.size_mb) == (None, None)
+            assert found.reason
+    assert [backend.runtime for backend in load_built(tmp_path / "engine", threads=1)] == [
+        f"{b}-{p}" for b, p in builds if (b, p) in built
+    ]
+
+
+def test_build_engines__what_compiles_here_is_measured_here(trained: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    build(trained, ["openvino"], tmp_path)
+    for precision, agreement in (("fp32", 0.999), ("int8", 0.5)):
+        parity = read_record(tmp_path / f"records/parity-openvino-{precision}.json", Parity)
+        accuracy = read_record(tmp_path / f"records/accuracy-openvino-{precision}.json", Accuracy)
+        assert parity.agreement > agreement
+        assert parity.score_exported == accuracy.main
+        assert parity.drop == pytest.approx(trained.accuracy.main - accuracy.main)
+
+
+def test_build_engines__the_gate_holds_on_the_device_too(trained: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    better = trained.accuracy.model_copy(update={"scores": {**trained.accuracy.scores, "miou": 1.0}})
+    strict = replace(
+        trained, accuracy=better, export=trained.export.model_copy(update={"max_drop": dict.fromkeys(PRECISIONS, 0.01)})
+    )
+    with pytest.raises(
+        PipelineError, match=r"(?s)openvino-fp32, openvino-int8 is not the model.*least-alike-openvino-int8"
+    ):
+        build(strict, ["openvino"], tmp_path)
+    assert not (tmp_path / "records").exists()
 
 
 def test_build_engines__names_a_missing_package(
-    exported: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load_info(checkpoints["raw"]).model_info()
     monkeypatch.setattr(engine, "find_spec", lambda _: None)
-    record = build_engines(exported, Engine(backends=["tensorrt"]), probe(), tmp_path, model)
-    assert "tensorrt is not installed here" in (record.builds[0].reason or "")
+    builds = build(trained, ["openvino"], tmp_path)
+    assert {found.reason for found in builds.values()} == {"it is not installed here: pip install openvino"}
 
 
 def test_build_engines__a_file_that_gives_nan_is_not_built(
-    exported: Path, checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    metadata = Metadata("detect", ["a"], 64, [8], True, "fp32")
-    broken = Backend("onnxruntime-fp32", "cpu", 1, True, metadata, lambda images: [images[:, 0] + float("nan")])
+    sound = load(trained.checkpoint.parent / "export/fp32.onnx", threads=1)
+    broken = replace(sound, run=lambda images: [output * float("nan") for output in sound.run(images)])
     monkeypatch.setattr(engine, "load", lambda _: broken)
-    model = load_info(checkpoints["raw"]).model_info()
     with pytest.raises(PipelineError, match="NaN or infinity"):
-        build_engines(exported, Engine(backends=["onnxruntime"]), probe(), tmp_path, model)
+        build(trained, ["onnxruntime"], tmp_path)

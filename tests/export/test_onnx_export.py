@@ -54,6 +54,10 @@ def test_export_onnx__carries_what_a_device_needs(exported: Path, checkpoints: d
         "checkpoint_digest": info.digest,
         "licence": "AGPL-3.0",
         "producer": "freekd-pipeline",
+        "float_layers": [
+            *(f"model.22.{branch}.{level}.2" for branch in ("cv2", "cv3") for level in range(3)),
+            "model.22.dfl.conv",
+        ],
     }
 
 

@@ -10,12 +10,10 @@ import onnx
 import pytest
 
 from pipeline.backends import load
-from pipeline.device import probe
 from pipeline.errors import PipelineError
-from pipeline.export.engine import build_engines
 from pipeline.export.onnx import export_onnx
 from pipeline.export.ultralytics import export_ultralytics
-from pipeline.params import Engine, Export
+from pipeline.params import Export
 from pipeline.training.checkpoint import load_info
 from tests.export.test_onnx_export import sides
 from tests.tiny import CLASSES, awake, save
@@ -88,13 +86,6 @@ def test_export_onnx__pspnet_of_every_image_size(size_px: int, export_params: Ex
     )
     np.testing.assert_allclose(logits, reference, atol=2e-3)
     assert (classes == expected).mean() > 0.999
-
-
-def test_build_engines__a_segmenter_runs_too(file: Path, segmenter: Path, tmp_path: Path) -> None:
-    model = load_info(segmenter).model_info()
-    record = build_engines(file, Engine(backends=["onnxruntime"]), probe(), tmp_path, model)
-    assert [(build.status, build.precision) for build in record.builds] == [("built", "fp32")]
-    assert record.model.task == "segment"
 
 
 def test_export_ultralytics__stock_ultralytics_segments_with_it(segmenter: Path, tmp_path: Path) -> None:

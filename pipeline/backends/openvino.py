@@ -1,0 +1,66 @@
+"""ONNX files in OpenVINO, on the CPU."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy.typing as npt
+
+from pipeline.backends import Array, Backend
+from pipeline.backends.metadata import parse_metadata
+from pipeline.errors import PipelineError
+
+PRECISIONS: Final = ("fp32", "int8")  # OpenVINO computes the floats of a whole graph in one precision: no mixed files
+
+
+def load_openvino(path: Path, device: str, threads: int) -> Backend:
+    """Compile a file; `load` explains the arguments. Each batch size that is run is compiled for itself, once.
+
+    Raises:
+        PipelineError: if the package is missing, the device is no CPU, or the file is in half precision.
+
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise PipelineError(f"{path}: OpenVINO is not installed here: pip install openvino") from error
+    if device != "cpu":
+        raise PipelineError(f"device {device}: OpenVINO runs on the cpu here")
+    if not path.exists():
+        raise PipelineError(f"{path} not found: run `dvc repro` to make it")
+    core = openvino.Core()
+    try:
+        model = core.read_model(path)
+    except RuntimeError as error:
+        raise PipelineError(f"{path}: OpenVINO {openvino.__version__} cannot read it: {error}") from error
+    described = {} if not model.has_rt_info("framework") else model.get_rt_info("framework").value
+    metadata = parse_metadata(path, {key: str(value) for key, value in described.items()})
+    if metadata.precision not in PRECISIONS:
+        raise PipelineError(
+            f"{path}: OpenVINO computes the floats of a whole graph in one precision, and this file mixes them: use "
+            f"{' or '.join(f'{name}.onnx' for name in PRECISIONS)}"
+        )
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 wherever the CPU has it, whatever the file says
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    expected = model.input(0).partial_shape
+
+    @cache
+    def compiled(shape: tuple[int, ...]) -> Any:
+        sized = model.clone()
+        sized.reshape(list(shape))
+        return core.compile_model(sized, "CPU", options)
+
+    def run(images: Array) -> list[npt.NDArray[Any]]:
+        if not expected.compatible(openvino.PartialShape(list(images.shape))):
+            raise PipelineError(f"{path}: expected images of shape {expected}, got {images.shape}")
+        answer = compiled(images.shape)(images, share_inputs=True)
+        return [answer[index] for index in range(len(answer))]
+
+    dynamic_batch = expected[0].is_dynamic
+    return Backend(f"openvino-{metadata.precision}", device, threads, dynamic_batch, metadata, run)
