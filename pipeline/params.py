@@ -204,10 +204,21 @@ class Export(Section):
     parity_images: Count
 
 
+class TensorRT(Section):
+    """TensorRT's builder. Precision is no setting of it: the ONNX file carries that."""
+
+    workspace_mb: Count
+    optimization_level: Annotated[int, Field(ge=0, le=5)]
+    max_batch: Count
+    dla_core: Annotated[int, Field(ge=0)] | None
+    gpu_fallback: bool
+
+
 class Engine(Section):
     """What is built from the ONNX file on this machine."""
 
     backends: list[Literal["onnxruntime", "tensorrt", "openvino"]]
+    tensorrt: TensorRT
 
 
 class Benchmark(Section):

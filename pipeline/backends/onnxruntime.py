@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import onnxruntime
 
-from pipeline.backends import Array, Backend, Metadata
+from pipeline.backends import Array, Backend, read_metadata
 from pipeline.errors import PipelineError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-KEYS = ("task", "classes", "image_size_px", "strides", "end2end", "precision")
 
 
 def load_onnx(path: Path, device: str, threads: int) -> Backend:
@@ -35,7 +33,7 @@ def load_onnx(path: Path, device: str, threads: int) -> Backend:
     except Exception as error:  # ONNX Runtime's errors share no base class
         raise PipelineError(f"{path}: ONNX Runtime cannot load it on {device}: {error}") from error
     _require(PROVIDERS[kind], session.get_providers(), device)
-    metadata = _metadata(path, session.get_modelmeta().custom_metadata_map)
+    metadata = read_metadata(path, session.get_modelmeta().custom_metadata_map)
     name, shape = session.get_inputs()[0].name, session.get_inputs()[0].shape  # dynamic sides are strings
 
     def run(images: Array) -> list[npt.NDArray[Any]]:
@@ -54,14 +52,3 @@ def _require(provider: str, present: list[str], device: str) -> None:
             f"(it offers {', '.join(present)}). Install onnxruntime-gpu in place of onnxruntime, with the CUDA "
             "and cuDNN versions that it asks for, or use device cpu"
         )
-
-
-def _metadata(path: Path, properties: dict[str, str]) -> Metadata:
-    """Read what `export_onnx` wrote: one JSON value per key."""
-    if missing := [key for key in KEYS if key not in properties]:
-        raise PipelineError(
-            f"{path}: its metadata lacks {', '.join(missing)}, so it was not exported by this pipeline; "
-            "make it with `dvc repro export`"
-        )
-    values: dict[str, Any] = {key: json.loads(properties[key]) for key in KEYS}
-    return Metadata(**values)

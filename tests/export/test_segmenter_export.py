@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.export.engine import build_engines
 from pipeline.export.onnx import export_onnx
 from pipeline.export.ultralytics import export_ultralytics
-from pipeline.params import Engine, Export
+from pipeline.params import Export, Params
 from pipeline.training.checkpoint import load_info
 from tests.export.test_onnx_export import sides
 from tests.tiny import CLASSES, awake, save
@@ -90,9 +90,10 @@ def test_export_onnx__pspnet_of_every_image_size(size_px: int, export_params: Ex
     assert (classes == expected).mean() > 0.999
 
 
-def test_build_engines__a_segmenter_runs_too(file: Path, segmenter: Path, tmp_path: Path) -> None:
+def test_build_engines__a_segmenter_runs_too(file: Path, segmenter: Path, params: Params, tmp_path: Path) -> None:
     model = load_info(segmenter).model_info()
-    record = build_engines(file, Engine(backends=["onnxruntime"]), probe(), tmp_path, model)
+    asked = params.engine.model_copy(update={"backends": ["onnxruntime"]})
+    record = build_engines(file, asked, probe(), tmp_path, model)
     assert [(build.status, build.precision) for build in record.builds] == [("built", "fp32")]
     assert record.model.task == "segment"
 
