@@ -45,5 +45,4 @@ $(VENV)/.ready: requirements.txt
 
 # What tests/tensorrt_api needs. Not in requirements.txt: several versions side by side, and NVIDIA's licence.
 $(VENV)/.tensorrt: $(VENV)/.ready tests/tensorrt_api/build.sh tests/tensorrt_api/fake.cpp tests/tensorrt_api/cudart.cpp
-	tests/tensorrt_api/build.sh $(BIN)/python $(VENV)/tensorrt
-	touch $@
+	if tests/tensorrt_api/build.sh $(BIN)/python $(VENV)/tensorrt; then touch $@; fi

@@ -69,8 +69,8 @@ def load(path: Path, device: str = "cpu", threads: int = 0) -> Backend:
         threads: CPU threads of one inference, 0 for all that this process may use. Torch has one setting per process.
 
     Raises:
-        PipelineError: if the path is none of these, the device is not to be had, the file lacks the pipeline's metadata, or
-            a plan was built elsewhere.
+        PipelineError: if the path is none of these, the device is not to be had, the file lacks the pipeline's
+            metadata, or a plan was built elsewhere.
 
     """
     threads = threads or available_threads()

@@ -63,6 +63,7 @@ def build(fake: faketrt.Fake, work: Path, out: Path) -> dict[str, Any]:
     fake.silently_fp32 = True
     result["silent"] = message(lambda: make("int8-fp16", plan="silent"))
     result["files"] = sorted(path.name for path in out.iterdir())
+    result["heavy"] = sorted({"torch", "torchvision", "ultralytics", "cv2"} & set(sys.modules))
     return result
 
 

@@ -75,6 +75,11 @@ def test_build_plan__a_parser_error_names_node_and_reason(version: str, drive: D
 
 
 @each_version
+def test_build_plan__imports_nothing_that_a_device_has_no_room_for(version: str, drive: Drive) -> None:
+    assert drive(version, "build")["heavy"] == []
+
+
+@each_version
 def test_build_plan__takes_a_dla_core_only_where_there_is_one(version: str, drive: Drive) -> None:
     built = drive(version, "build")
     assert "engine.tensorrt.dla_core: 1 is asked for" in built["no_dla"]
