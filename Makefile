@@ -17,10 +17,10 @@ repro: $(VENV)/.ready      ## run the whole chain, print the table
 # fixtures are built once.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
-test: $(VENV)/.ready       ## every test
+test: $(VENV)/.tensorrt    ## every test
 	$(PYTEST)
 
-check: $(VENV)/.ready      ## lint, types and the fast tests
+check: $(VENV)/.tensorrt   ## lint, types and the fast tests
 	ruff check .
 	ruff format --check .
 	mypy pipeline stages models benchmarks
@@ -42,3 +42,7 @@ $(VENV)/.ready: requirements.txt
 	$(BIN)/python -m pip install -q "$$(grep '^uv==' requirements.txt)"
 	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r requirements.txt
 	touch $@
+
+# What tests/tensorrt_api needs. Not in requirements.txt: several versions side by side, and NVIDIA's licence.
+$(VENV)/.tensorrt: $(VENV)/.ready tests/tensorrt_api/build.sh tests/tensorrt_api/fake.cpp tests/tensorrt_api/cudart.cpp
+	if tests/tensorrt_api/build.sh $(BIN)/python $(VENV)/tensorrt; then touch $@; fi

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError
+from pipeline.records import Runtime
 from pipeline.tasks import TASKS, Task
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -239,10 +240,21 @@ class Export(Section):
         return self
 
 
+class TensorRT(Section):
+    """TensorRT's builder. Precision is no setting of it: the ONNX file carries that."""
+
+    workspace_mb: Count
+    optimization_level: Annotated[int, Field(ge=0, le=5)]
+    max_batch: Count
+    dla_core: Annotated[int, Field(ge=0)] | None
+    gpu_fallback: bool
+
+
 class Engine(Section):
     """What is built from the ONNX file on this machine."""
 
-    backends: list[Literal["onnxruntime", "tensorrt", "openvino"]]
+    backends: list[Runtime]
+    tensorrt: TensorRT
 
 
 class Benchmark(Section):

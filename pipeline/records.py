@@ -11,6 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.tasks import Task, main_score
 
 Role = Literal["teacher", "control", "distilled"]
+Runtime = Literal["onnxruntime", "tensorrt", "openvino"]
 
 
 class Record(BaseModel):
@@ -106,15 +107,19 @@ class Skipped(Record):
 
 
 class BackendBuild(Record):
-    """One asked backend: built, or skipped and why."""
+    """One asked backend: built, or skipped and why.
 
-    backend: str
+    `layer_shares` is what TensorRT really built: of the layers that compute, the share per datatype, 0 to 1.
+    """
+
+    backend: Runtime
     precision: str
     status: Literal["built", "skipped"]
     reason: str | None
     version: str | None
-    file: str | None
+    file: str | None  # in the folder of ONNX files or of engines
     size_mb: float | None
+    layer_shares: dict[str, float] | None = None
 
 
 class EngineRecord(Record):

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pipeline.data.prepared import open_dataset
-from pipeline.export.engine import build_engines
+from pipeline.export.engine import EngineJob, build_engines
 from pipeline.export.gate import Trained
 from pipeline.records import Accuracy, DeviceInfo, read_record
-from pipeline.stage import Stage, run_stage
+from pipeline.stage import STATE, Stage, run_stage
 
 
 def work(stage: Stage) -> None:
@@ -22,7 +22,8 @@ def work(stage: Stage) -> None:
     )
     device = read_record(Path("results/device.json"), DeviceInfo)
     with stage.publish(artifacts / "engine") as out, stage.publish(results / "engine") as records:
-        build_engines(trained, artifacts / "export", stage.params.engine, device, out, records, stage.state_dir)
+        job = EngineJob(artifacts / "export", stage.params.engine, device, out, STATE / "timing-caches")
+        build_engines(trained, job, records, stage.state_dir)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ def error_of(tmp_path: Path, old: str, new: str) -> str:
         ("fliplr: 0.5", "flip: 0.5", r"teacher\.detect\.augment: unknown augmentation flip; Ultralytics' are .*fliplr"),
         ("device: auto", "device: gpu", r"machine\.device: should be auto, cpu, a GPU number .*, got 'gpu'"),
         ("image_size_px: 128", "image_size_px: 100", r"prepare\.image_size_px: .*multiple of 32, got 100"),
+        ("workspace_mb: 1024", "workspace_mb: 0", r"engine\.tensorrt\.workspace_mb: .* or equal to 1, got 0"),
+        ("dla_core: null", "dla_core: gpu", r"engine\.tensorrt\.dla_core: .* valid integer, got 'gpu'"),
         ("val_fraction: 0.15", "val_fraction: 0.9", r"prepare: .*leave images to train on"),
     ],
 )

@@ -6,6 +6,7 @@ an error that names the fix.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from pipeline.errors import PipelineError
 from pipeline.tasks import Task
 
 Array = npt.NDArray[np.float32]
-OnnxRuntime = Literal["onnxruntime", "openvino"]
+Phases = Callable[[Array], tuple[list[npt.NDArray[Any]], dict[str, float]]]
+
+KEYS = ("task", "classes", "image_size_px", "strides", "end2end", "precision")
 
 
 @dataclass(frozen=True)
@@ -50,23 +53,25 @@ class Backend:
     dynamic_batch: bool  # False: N is 1
     metadata: Metadata
     run: Callable[[Array], list[npt.NDArray[Any]]]
+    phases: Phases | None = None  # as run, with the ms of host_to_device, compute and device_to_host on the GPU's clock
 
     def __call__(self, images: Array) -> list[npt.NDArray[Any]]:
         """Run the model; returns after the result is there, on a GPU too."""
         return self.run(images)
 
 
-def load(path: Path, device: str = "cpu", threads: int = 0, runtime: OnnxRuntime = "onnxruntime") -> Backend:
-    """Load a checkpoint folder with torch, or an `.onnx` file.
+def load(path: Path, device: str = "cpu", threads: int = 0, runtime: str = "onnxruntime") -> Backend:
+    """Load a checkpoint folder with torch, an `.onnx` file, or a `.plan` file with TensorRT.
 
     Args:
         path: The folder or the file.
         device: `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of one inference, 0 for all that this process may use. Torch has one setting per process.
-        runtime: What runs an `.onnx` file.
+        runtime: What runs an `.onnx` file: onnxruntime or openvino.
 
     Raises:
-        PipelineError: if the path is neither, the device is not to be had, or the file lacks the pipeline's metadata.
+        PipelineError: if the path is none of these, the device is not to be had, the file lacks the pipeline's
+            metadata, or a plan was built elsewhere.
 
     """
     threads = threads or available_threads()
@@ -81,8 +86,28 @@ def load(path: Path, device: str = "cpu", threads: int = 0, runtime: OnnxRuntime
         from pipeline.backends.onnxruntime import load_onnx
 
         return load_onnx(path, device, threads)
+    if path.suffix == ".plan":
+        from pipeline.backends.tensorrt import load_plan
+
+        return load_plan(path, device, threads)
     if path.is_dir():
         from pipeline.backends.torch import load_torch
 
         return load_torch(path, device, threads)
-    raise PipelineError(f"{path}: expected a checkpoint folder or an .onnx file; `dvc repro` makes both")
+    raise PipelineError(f"{path}: expected a checkpoint folder, an .onnx or a .plan file; `dvc repro` makes them")
+
+
+def read_metadata(path: Path, properties: dict[str, str]) -> Metadata:
+    """Read what `export_onnx` wrote into a file's properties: one JSON value per key.
+
+    Raises:
+        PipelineError: if a key is missing.
+
+    """
+    if missing := [key for key in KEYS if key not in properties]:
+        raise PipelineError(
+            f"{path}: its metadata lacks {', '.join(missing)}, so it was not exported by this pipeline; "
+            "make it with `dvc repro export`"
+        )
+    values: dict[str, Any] = {key: json.loads(properties[key]) for key in KEYS}
+    return Metadata(**values)

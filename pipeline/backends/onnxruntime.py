@@ -8,8 +8,7 @@ from typing import Any
 import numpy.typing as npt
 import onnxruntime
 
-from pipeline.backends import Array, Backend
-from pipeline.backends.metadata import parse_metadata
+from pipeline.backends import Array, Backend, read_metadata
 from pipeline.errors import PipelineError
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -31,7 +30,7 @@ def load_onnx(path: Path, device: str, threads: int) -> Backend:
     provider = (PROVIDERS[kind], {"device_id": number or "0"} if kind == "cuda" else {})
     session = _open(path, device, options, provider)
     _require(PROVIDERS[kind], session.get_providers(), device)
-    metadata = parse_metadata(path, session.get_modelmeta().custom_metadata_map)
+    metadata = read_metadata(path, session.get_modelmeta().custom_metadata_map)
     if metadata.precision == "int8-fp16":  # ONNX Runtime 1.32 computes wrong numbers when it optimises such a graph
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = _open(path, device, options, provider)

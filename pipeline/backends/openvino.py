@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from pipeline.backends import Array, Backend
-from pipeline.backends.metadata import parse_metadata
+from pipeline.backends import Array, Backend, read_metadata
 from pipeline.errors import PipelineError
 
 PRECISIONS: Final = ("fp32", "int8")  # OpenVINO computes the floats of a whole graph in one precision: no mixed files
@@ -36,7 +35,7 @@ def load_openvino(path: Path, device: str, threads: int) -> Backend:
     except RuntimeError as error:
         raise PipelineError(f"{path}: OpenVINO {openvino.__version__} cannot read it: {error}") from error
     described = {} if not model.has_rt_info("framework") else model.get_rt_info("framework").value
-    metadata = parse_metadata(path, {key: str(value) for key, value in described.items()})
+    metadata = read_metadata(path, {key: str(value) for key, value in described.items()})
     if metadata.precision not in PRECISIONS:
         raise PipelineError(
             f"{path}: OpenVINO computes the floats of a whole graph in one precision, and this file mixes them: use "

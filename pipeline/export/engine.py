@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -10,15 +11,34 @@ from typing import Final
 import numpy as np
 
 from pipeline.backends import Backend, load
+from pipeline.backends.tensorrt import unavailable
 from pipeline.errors import PipelineError
 from pipeline.export.gate import Trained, check_gate, draw_least_alike, measure
 from pipeline.params import Engine
-from pipeline.records import BackendBuild, DeviceInfo, EngineRecord, read_record, write_record
+from pipeline.records import BackendBuild, DeviceInfo, EngineRecord, Runtime, read_record, write_record
 
 
-def build_engines(
-    trained: Trained, exported: Path, params: Engine, device: DeviceInfo, out: Path, records: Path, scratch: Path
-) -> None:
+@dataclass(frozen=True)
+class EngineJob:
+    """Where the engines of one student come from and go.
+
+    Attributes:
+        exported: Folder of the ONNX files.
+        params: The asked backends, and the builder's settings.
+        device: From `probe`.
+        out: Folder for engine files, and a copy of `engine.json`: the benchmark depends on artifacts alone.
+        timing_caches: Folder of TensorRT's, which outlives the stage.
+
+    """
+
+    exported: Path
+    params: Engine
+    device: DeviceInfo
+    out: Path
+    timing_caches: Path
+
+
+def build_engines(trained: Trained, job: EngineJob, records: Path, scratch: Path) -> None:
     """Build every asked backend for this device, and put each built file through the gate.
 
     ONNX Runtime has no engine file of its own: `built` says that a session opened here and gave finite numbers; the
@@ -27,21 +47,19 @@ def build_engines(
 
     Args:
         trained: The student.
-        exported: Folder of its ONNX files.
-        params: The asked backends.
-        device: From `probe`.
-        out: Where engine files go, and a copy of `engine.json`: the benchmark depends on artifacts alone.
+        job: What to build from.
         records: Folder for `engine.json`, and for accuracy and parity of what was built.
         scratch: Folder for what a person needs after a failure.
 
     Raises:
-        PipelineError: if ONNX Runtime cannot run a file, or a built file costs more than `export.max_drop` allows.
+        PipelineError: if ONNX Runtime cannot run a file, TensorRT is here and cannot build one, or a built file costs
+            more than `export.max_drop` allows.
 
     """
     builds, measured = [], []
-    for backend in params.backends:
+    for backend in job.params.backends:
         for precision in trained.export.precisions:
-            build, loaded = BUILDERS[backend](exported / f"{precision}.onnx", device)
+            build, loaded = BUILDERS[backend](job, precision)
             builds.append(build)
             if loaded is not None:
                 measured.append((loaded, *measure(trained, loaded, build.size_mb or 0.0)))
@@ -51,53 +69,75 @@ def build_engines(
     for _, accuracy, parity in measured:
         write_record(records / f"accuracy-{accuracy.runtime}.json", accuracy)
         write_record(records / f"parity-{parity.runtime}.json", parity)
-    record = EngineRecord(model=trained.accuracy.model, device=device, builds=builds)
-    for folder in (out, records):
+    record = EngineRecord(model=trained.accuracy.model, device=job.device, builds=builds)
+    for folder in (job.out, records):
         write_record(folder / "engine.json", record)
 
 
-def _onnxruntime(file: Path, device: DeviceInfo) -> tuple[BackendBuild, Backend | None]:
+Built = tuple[BackendBuild, Backend | None]  # the backend where it is still to be measured
+
+
+def _onnxruntime(job: EngineJob, precision: str) -> Built:
+    file = job.exported / f"{precision}.onnx"
     session = load(file)
     size = session.metadata.image_size_px
     if not np.isfinite(session(np.zeros((1, 3, size, size), dtype=np.float32))[0]).all():
         raise PipelineError(f"{file}: ONNX Runtime gives NaN or infinity on a black image")
-    return _built("onnxruntime", file, device), None
+    return _built("onnxruntime", precision, file, job.device), None
 
 
-def _openvino(file: Path, device: DeviceInfo) -> tuple[BackendBuild, Backend | None]:
+def _openvino(job: EngineJob, precision: str) -> Built:
     from pipeline.backends.openvino import PRECISIONS
 
     if find_spec("openvino") is None:
-        return _skipped("openvino", file, device, "it is not installed here: pip install openvino"), None
-    if file.stem not in PRECISIONS:
-        return _skipped("openvino", file, device, "it computes the floats of a whole graph in one precision"), None
-    return _built("openvino", file, device), load(file, runtime="openvino")
+        return _skipped("openvino", precision, job.device, "it is not installed here: pip install openvino")
+    if precision not in PRECISIONS:
+        return _skipped("openvino", precision, job.device, "it computes the floats of a whole graph in one precision")
+    file = job.exported / f"{precision}.onnx"
+    return _built("openvino", precision, file, job.device), load(file, runtime="openvino")
 
 
-def _tensorrt(file: Path, device: DeviceInfo) -> tuple[BackendBuild, Backend | None]:
-    return _skipped("tensorrt", file, device, "this version of the pipeline does not build it yet"), None
+TYPED: Final = {"int8": "int8-fp16"}  # strong typing takes the precision of the floats between Q/DQ from the file
 
 
-Builder = Callable[[Path, DeviceInfo], tuple[BackendBuild, Backend | None]]
-BUILDERS: Final[dict[str, Builder]] = {"onnxruntime": _onnxruntime, "openvino": _openvino, "tensorrt": _tensorrt}
+def _tensorrt(job: EngineJob, precision: str) -> Built:
+    if reason := unavailable():
+        return _skipped("tensorrt", precision, job.device, reason)
+    from pipeline.export.tensorrt import build_plan
+
+    plan = job.out / f"{precision}.plan"
+    source = job.exported / f"{TYPED.get(precision, precision)}.onnx"
+    info = build_plan(source, plan, job.params.tensorrt, job.timing_caches)
+    build = _built("tensorrt", precision, plan, job.device)
+    return build.model_copy(update={"layer_shares": info.layer_shares}), load(plan, "cuda")
 
 
-def _built(backend: str, file: Path, device: DeviceInfo) -> BackendBuild:
+BUILDERS: Final[dict[str, Callable[[EngineJob, str], Built]]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "tensorrt": _tensorrt,
+}
+
+
+def _built(backend: Runtime, precision: str, file: Path, device: DeviceInfo) -> BackendBuild:
     return BackendBuild(
-        backend=backend, precision=file.stem, status="built", reason=None, version=device.versions.get(backend),
-        file=file.as_posix(), size_mb=file.stat().st_size / 1e6,
+        backend=backend, precision=precision, status="built", reason=None, version=device.versions.get(backend),
+        file=file.name, size_mb=file.stat().st_size / 1e6, layer_shares=None,
     )  # fmt: skip
 
 
-def _skipped(backend: str, file: Path, device: DeviceInfo, reason: str) -> BackendBuild:
-    return BackendBuild(
-        backend=backend, precision=file.stem, status="skipped", reason=reason, version=device.versions.get(backend),
-        file=None, size_mb=None,
+def _skipped(backend: Runtime, precision: str, device: DeviceInfo, reason: str) -> Built:
+    build = BackendBuild(
+        backend=backend, precision=precision, status="skipped", reason=reason, version=device.versions.get(backend),
+        file=None, size_mb=None, layer_shares=None,
     )  # fmt: skip
+    return build, None
 
 
-def load_built(folder: Path, threads: int) -> Iterator[Backend]:
-    """Load what the engine stage has built into a folder, in its order."""
-    for build in read_record(folder / "engine.json", EngineRecord).builds:
-        if build.file is not None:
-            yield load(Path(build.file), threads=threads, runtime=build.backend)
+def load_built(exported: Path, engines: Path, threads: int) -> Iterator[Backend]:
+    """Load what the engine stage has built, in its order: ONNX files from one folder, engines from the other."""
+    for build in read_record(engines / "engine.json", EngineRecord).builds:
+        if build.backend == "tensorrt" and build.file is not None:
+            yield load(engines / build.file, "cuda", threads)
+        elif build.file is not None:
+            yield load(exported / build.file, threads=threads, runtime=build.backend)

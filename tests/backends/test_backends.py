@@ -96,7 +96,7 @@ def test_load__unknown_device(onnx_file: Path, device: str) -> None:
 def test_load__says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"absent\.onnx not found"):
         load(tmp_path / "absent.onnx")
-    with pytest.raises(PipelineError, match=r"expected a checkpoint folder or an \.onnx file"):
+    with pytest.raises(PipelineError, match=r"expected a checkpoint folder, an \.onnx or a \.plan file"):
         load(tmp_path / "weights.pt")
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     with pytest.raises(PipelineError, match=r"broken\.onnx: ONNX Runtime cannot load it on cpu"):

@@ -12,15 +12,16 @@ from pipeline.device import probe
 from pipeline.errors import PipelineError
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.export import engine
-from pipeline.export.engine import build_engines, load_built
+from pipeline.export.engine import EngineJob, build_engines, load_built
 from pipeline.export.gate import Trained
 from pipeline.export.student import export_student
-from pipeline.params import Engine, Params
+from pipeline.params import Engine, Params, TensorRT
 from pipeline.records import Accuracy, BackendBuild, EngineRecord, Parity, read_record
 from pipeline.training.checkpoint import load_info
 from tests.tiny import awake, export_params_of, save
 
 PRECISIONS = ["fp32", "fp16", "int8"]
+TENSORRT = TensorRT(workspace_mb=1024, optimization_level=3, max_batch=8, dla_core=None, gpu_fallback=True)
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +39,13 @@ def trained(mini_dataset: PreparedDataset, params: Params, tmp_path_factory: pyt
 
 def build(trained: Trained, backends: list[Any], out: Path) -> dict[tuple[str, str], BackendBuild]:
     exported = trained.checkpoint.parent / "export"
-    build_engines(trained, exported, engine_params(backends), probe(), out / "engine", out / "records", out)
+    params = Engine(backends=backends, tensorrt=TENSORRT)
+    job = EngineJob(exported, params, probe(), out / "engine", out / "caches")
+    build_engines(trained, job, out / "records", out)
     record = read_record(out / "records/engine.json", EngineRecord)
     assert record == read_record(out / "engine/engine.json", EngineRecord)
     assert (record.device, record.model) == (probe(), trained.accuracy.model)
     return {(build.backend, build.precision): build for build in record.builds}
-
-
-def engine_params(backends: list[Any]) -> Engine:
-    return Engine(backends=backends)
 
 
 def test_build_engines__each_backend_with_each_precision_is_built_or_says_why_not(
@@ -59,15 +58,16 @@ def test_build_engines__each_backend_with_each_precision_is_built_or_says_why_no
     assert built == {*(("onnxruntime", p) for p in PRECISIONS), ("openvino", "fp32"), ("openvino", "int8")}
     for key, found in builds.items():
         if key in built:
-            assert Path(str(found.file)).stem == found.precision
-            assert found.size_mb == pytest.approx(Path(str(found.file)).stat().st_size / 1e6)
+            assert found.file == f"{found.precision}.onnx"
+            exported = trained.checkpoint.parent / "export" / found.file
+            assert found.size_mb == pytest.approx(exported.stat().st_size / 1e6)
             assert found.version
         else:
             assert (found.file, found.size_mb) == (None, None)
             assert found.reason
-    assert [backend.runtime for backend in load_built(tmp_path / "engine", threads=1)] == [
-        f"{b}-{p}" for b, p in builds if (b, p) in built
-    ]
+    assert [
+        backend.runtime for backend in load_built(trained.checkpoint.parent / "export", tmp_path / "engine", threads=1)
+    ] == [f"{b}-{p}" for b, p in builds if (b, p) in built]
 
 
 def test_build_engines__what_compiles_here_is_measured_here(trained: Trained, tmp_path: Path) -> None:
