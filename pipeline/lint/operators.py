@@ -23,6 +23,8 @@ NAMES: Final[dict[int, str]] = {
     TensorProto.FLOAT8E4M3FN: "FP8",
     TensorProto.FLOAT4E2M1: "FP4",
 }  # the others are named alike in both
+CASTS: Final = {"Cast", "CastLike", "ConstantOfShape"}
+WINDOWS: Final = {"BlackmanWindow", "HammingWindow", "HannWindow"}
 
 
 def parse_version(text: str) -> Version:
@@ -117,12 +119,12 @@ def check_operator_type(graph: Graph, target: Target) -> Iterator[Place]:
 
 
 def _data(node: NodeProto, graph: Graph) -> set[int]:
-    """Collect the types of the inputs that are of the first one's type, and of what makes constants or casts."""
-    by_parameter = list(data_types(node, graph).values())
-    kinds = by_parameter[0] if by_parameter else set()
-    if not node.input or node.op_type in {"Cast", "CastLike", "ConstantOfShape"}:
-        kinds = kinds | {graph.types[name] for name in node.output if name in graph.types}
-    return kinds
+    """Collect the types that the operator table speaks of: the first input's, or what a node makes, or both."""
+    made = {graph.types[name] for name in node.output if name in graph.types}
+    if not node.input or node.op_type in WINDOWS:
+        return made
+    taken = next(iter(data_types(node, graph).values()), set())
+    return taken | made if node.op_type in CASTS else taken
 
 
 def _listed(types: set[str]) -> str:

@@ -94,7 +94,8 @@ def check_weight_axis(graph: Graph, _: Target) -> Iterator[Place]:
 def check_weight_per_tensor(graph: Graph, _: Target) -> Iterator[Place]:
     """Find weights with one scale for all channels: taken, at a cost in accuracy."""
     for node, user in _weights(graph):
-        if _scales(graph, node) == 1:
+        shape = graph.shapes.get(node.input[0], ())
+        if _scales(graph, node) == 1 and shape and shape[_output_axis(user, len(shape))] != 1:
             yield Place(name_of(user), f"{user.op_type} weights with one scale for all channels")
 
 

@@ -43,21 +43,24 @@ def check_mixed_types(graph: Graph, _: Target) -> Iterator[Place]:
                 )
 
 
-def check_invalid(graph: Graph, target: Target) -> Iterator[Place]:
-    """Find what onnx.checker and strict inference refuse, unless another rule says it better."""
-    if any(True for check in (check_external_data, check_order, check_mixed_types) for _ in check(graph, target)):
-        return
-    try:
-        onnx.checker.check_model(graph.path, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        yield Place("the file", " ".join(str(error).split())[:300])
-
-
 def check_input_rank(graph: Graph, _: Target) -> Iterator[Place]:
     """Find inputs without a shape: no profile can help."""
     for entry in graph.inputs:
         if entry.name not in graph.shapes:
             yield Place(entry.name, "an input without a shape, not even its number of dimensions")
+
+
+SAID_BETTER: Final = (check_external_data, check_order, check_mixed_types, check_input_rank)
+
+
+def check_invalid(graph: Graph, target: Target) -> Iterator[Place]:
+    """Find what onnx.checker and strict inference refuse, unless another rule says it better."""
+    if any(True for check in SAID_BETTER for _ in check(graph, target)):
+        return
+    try:
+        onnx.checker.check_model(graph.path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        yield Place("the file", " ".join(str(error).split())[:300])
 
 
 def check_rank(graph: Graph, target: Target) -> Iterator[Place]:
