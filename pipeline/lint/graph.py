@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
@@ -17,6 +18,7 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from pipeline.errors import PipelineError
 
 Shape = tuple[int | str | None, ...]  # a number, a name, or nothing known
+OWN: Final = ("", "ai.onnx")  # domains of standard ONNX
 RANDOM: Final = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
@@ -26,7 +28,8 @@ class Graph:
 
     path: Path
     model: ModelProto
-    nodes: list[NodeProto]  # those of subgraphs too
+    opset: int  # of ONNX's own domain
+    nodes: list[NodeProto]  # those of subgraphs too; not those that lack an input or output, which are `invalid`
     inputs: list[ValueInfoProto]
     outputs: set[str]
     types: dict[str, int]  # element type by tensor, as far as ONNX can infer it
@@ -68,6 +71,9 @@ def read_graph(path: Path) -> Graph:
         raise PipelineError(f"{path}: expected an ONNX file, got something else ({error})") from error
     if not model.ir_version or not model.graph.node:
         raise PipelineError(f"{path}: expected an ONNX file with a graph, got a file without nodes")
+    nodes = [node for graph in subgraphs(model.graph) for node in graph.node]
+    if not all(isinstance(text, str) for node in nodes for text in (node.op_type, *node.input, *node.output)):
+        raise PipelineError(f"{path}: damaged, it has names that are no text: copy or export it again")
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     return _index(path, _inferred(model))
@@ -97,16 +103,34 @@ def subgraphs(graph: GraphProto) -> Iterator[GraphProto]:
                 yield from subgraphs(body)
 
 
+def standard(node: NodeProto) -> bool:
+    """Say whether a node is of ONNX's own domain."""
+    return node.domain in OWN
+
+
+def schema_of(node: NodeProto, opset: int) -> onnx.defs.OpSchema | None:
+    """Look up a standard operator; None if ONNX has no such one."""
+    if standard(node) and onnx.defs.has(node.op_type, opset):
+        return onnx.defs.get_schema(node.op_type, opset)
+    return None
+
+
+def _complete(node: NodeProto, opset: int) -> bool:
+    schema = schema_of(node, opset)
+    return schema is None or (len(node.input) >= schema.min_input and len(node.output) >= schema.min_output)
+
+
 def _inferred(model: ModelProto) -> ModelProto:
     try:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, RuntimeError):  # the rule `invalid` says what is wrong
+    except onnx.shape_inference.InferenceError:  # the rule `invalid` says what is wrong
         return model
 
 
 def _index(path: Path, model: ModelProto) -> Graph:
     graphs = list(subgraphs(model.graph))
-    nodes = [node for graph in graphs for node in graph.node]
+    opset = max((entry.version for entry in model.opset_import if entry.domain in OWN), default=1)
+    nodes = [node for graph in graphs for node in graph.node if _complete(node, opset)]
     constants = {tensor.name: tensor for graph in graphs for tensor in graph.initializer}
     for node in nodes:
         if node.op_type == "Constant" and (tensor := _constant(node)) is not None:
@@ -123,6 +147,7 @@ def _index(path: Path, model: ModelProto) -> Graph:
     return Graph(
         path=path,
         model=model,
+        opset=opset,
         nodes=nodes,
         inputs=[entry for entry in model.graph.input if entry.name not in constants],  # old files list weights there
         outputs={entry.name for entry in model.graph.output},

@@ -6,25 +6,26 @@ import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import onnx
 from onnx import NodeProto, TensorProto
 
-from pipeline.lint.graph import Graph, name_of
+from pipeline.lint.graph import Graph, name_of, schema_of, standard
 from pipeline.lint.rule import Place, Rule, Target
 
 Version = tuple[int, int]
-OWN: Final = ("", "ai.onnx")  # domains of standard ONNX
-NAMES: Final[dict[int, str]] = {
-    TensorProto.FLOAT: "FP32",
-    TensorProto.FLOAT16: "FP16",
-    TensorProto.BFLOAT16: "BF16",
-    TensorProto.FLOAT8E4M3FN: "FP8",
-    TensorProto.FLOAT4E2M1: "FP4",
-}  # the others are named alike in both
+RENAMED: Final = {"FLOAT": "FP32", "FLOAT16": "FP16", "BFLOAT16": "BF16", "FLOAT8E4M3FN": "FP8", "FLOAT4E2M1": "FP4"}
+NAMES: Final = {kind: RENAMED.get(name, name) for name, kind in TensorProto.DataType.items()}
 CASTS: Final = {"Cast", "CastLike", "ConstantOfShape"}
 WINDOWS: Final = {"BlackmanWindow", "HammingWindow", "HannWindow"}
+
+
+class Table(NamedTuple):
+    """What `operators.json` holds."""
+
+    types: dict[str, set[str]]  # by operator
+    added: dict[str, Version]  # the first version with an operator, where 10.0 lacks it
+    opsets: list[tuple[Version, int, int]]  # since which version, first and last; oldest version first
 
 
 def parse_version(text: str) -> Version:
@@ -35,30 +36,24 @@ def parse_version(text: str) -> Version:
 
 def type_name(kind: int) -> str:
     """Name an ONNX element type as TensorRT does."""
-    return NAMES.get(kind) or TensorProto.DataType.Name(kind)
+    return NAMES.get(kind, f"type {kind}")
 
 
 def supported_types(op_type: str, version: Version) -> set[str] | None:
     """Give the types that an operator takes as its data; None if the parser of this version lacks it."""
-    types, added = _table()[0].get(op_type), _table()[1].get(op_type)
-    return None if types is None or (added and version < added) else types
+    table = _table()
+    return table.types.get(op_type) if version >= table.added.get(op_type, version) else None
 
 
 def opset_range(version: Version) -> tuple[int, int]:
     """Give the first and last opset that the parser of a version is known to take."""
-    return [(first, last) for since, first, last in _table()[2] if since <= version][-1]
-
-
-def standard(node: NodeProto) -> bool:
-    """Say whether a node is of ONNX's own domain."""
-    return node.domain in OWN
+    return [(first, last) for since, first, last in _table().opsets if since <= version][-1]
 
 
 def data_types(node: NodeProto, graph: Graph) -> dict[str, set[int]]:
     """Collect element types by type parameter of the operator's schema (`T`, `T1`), as far as they are known."""
-    try:
-        schema = onnx.defs.get_schema(node.op_type, _opset(graph))
-    except onnx.defs.SchemaError:
+    schema = schema_of(node, graph.opset)
+    if schema is None:
         return {}
     parameters = {constraint.type_param_str for constraint in schema.type_constraints}
     found: dict[str, set[int]] = {}
@@ -69,15 +64,11 @@ def data_types(node: NodeProto, graph: Graph) -> dict[str, set[int]]:
     return found
 
 
-def _opset(graph: Graph) -> int:
-    return max((entry.version for entry in graph.model.opset_import if entry.domain in OWN), default=1)
-
-
 def check_opset(graph: Graph, target: Target) -> Iterator[Place]:
     """Find an opset outside what the version's parser is known to take."""
     first, last = opset_range(target.version)
-    if not first <= _opset(graph) <= last:
-        yield Place("the file", f"opset {_opset(graph)}; this version is known to take {first} to {last}")
+    if not first <= graph.opset <= last:
+        yield Place("the file", f"opset {graph.opset}; this version is known to take {first} to {last}")
 
 
 def check_plugin(graph: Graph, _: Target) -> Iterator[Place]:
@@ -102,7 +93,7 @@ def check_operator(graph: Graph, target: Target) -> Iterator[Place]:
     """Find standard operators that the parser lacks."""
     for node in graph.nodes:
         if standard(node) and not _tensorrt(node) and supported_types(node.op_type, target.version) is None:
-            added = _table()[1].get(node.op_type)
+            added = _table().added.get(node.op_type)
             since = f" before {added[0]}.{added[1]}" if added else ""
             yield Place(name_of(node), f"TensorRT has no {node.op_type}{since}")
 
@@ -132,12 +123,12 @@ def _listed(types: set[str]) -> str:
 
 
 @cache
-def _table() -> tuple[dict[str, set[str]], dict[str, Version], list[tuple[Version, int, int]]]:
+def _table() -> Table:
     table: dict[str, Any] = json.loads(Path(__file__).with_name("operators.json").read_text())
     types = {op: set(names.split()) for names, ops in table["types"].items() for op in ops}
     added = {op: parse_version(version) for op, version in table["added"].items()}
     opsets = [(parse_version(entry["since"]), entry["first"], entry["last"]) for entry in table["opsets"]]
-    return types, added, opsets
+    return Table(types, added, opsets)
 
 
 RULES: Final[dict[str, Rule]] = {

@@ -64,7 +64,9 @@ def check_dla_fp32(graph: Graph, target: Target) -> Iterator[Place]:
 RULES: Final[dict[str, Rule]] = {
     "int8-end2end": Rule("warning", check_int8_end2end, "ship the raw head there, or use TensorRT 10.7 or later"),
     "dla-version": Rule("warning", check_dla_version, "build for the GPU, or with a version that has it"),
-    "dla-operator": Rule("warning", check_dla_operator, "it runs on the GPU (--allowGPUFallback), at two copies each"),
+    "dla-operator": Rule(
+        "warning", check_dla_operator, "it runs on the GPU (--allowGPUFallback), copied there and back"
+    ),
     "dla-shape": Rule("warning", check_dla_shape, "export with a fixed shape (params.yaml: export.dynamic_batch)"),
     "dla-fp32": Rule("warning", check_dla_fp32, "it runs on the GPU: export FP16 or INT8"),
 }

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from pipeline.lint.graph import Graph, attribute, name_of
-from pipeline.lint.operators import standard, supported_types, type_name
+from pipeline.lint.graph import Graph, attribute, name_of, standard
+from pipeline.lint.operators import supported_types, type_name
 from pipeline.lint.rule import Place, Rule, Target
 
 QUANTISABLE: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from onnx import NodeProto
 
-from pipeline.lint.graph import Graph, attribute, name_of
-from pipeline.lint.operators import standard
+from pipeline.lint.graph import Graph, attribute, name_of, standard
 from pipeline.lint.rule import Place, Rule, Target
 
 ATTRIBUTES: Final[dict[str, dict[str, tuple[Any, ...]]]] = {  # allowed values; a list's elements each

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
 import onnx
 
-from pipeline.lint.graph import Graph, name_of, subgraphs
-from pipeline.lint.operators import data_types, standard, supported_types, type_name
+from pipeline.lint.graph import Graph, name_of, standard, subgraphs
+from pipeline.lint.operators import data_types, supported_types, type_name
 from pipeline.lint.rule import Place, Rule, Target
 
 EXAMPLE_BATCH: Final = (1, 1, 8)  # min, opt, max of a free first side
@@ -18,9 +17,8 @@ EXAMPLE_SIDE: Final = (32, 320, 640)  # of any other
 
 def check_external_data(graph: Graph, _: Target) -> Iterator[Place]:
     """Find weights in a file that is not there."""
-    missing = Counter(file for tensor in graph.constants.values() if (file := graph.missing(tensor)))
-    for file, tensors in missing.items():
-        yield Place(file, f"{tensors} tensors are in a file that is missing or too short")
+    for file in sorted({file for tensor in graph.constants.values() if (file := graph.missing(tensor))}):
+        yield Place(file, "weights are in a file that is missing or too short")
 
 
 def check_order(graph: Graph, _: Target) -> Iterator[Place]:
@@ -36,7 +34,7 @@ def check_order(graph: Graph, _: Target) -> Iterator[Place]:
 def check_mixed_types(graph: Graph, _: Target) -> Iterator[Place]:
     """Find inputs that must have one type and have several; strong typing never converts."""
     for node in graph.nodes:
-        for kinds in data_types(node, graph).values() if standard(node) else ():
+        for kinds in data_types(node, graph).values():
             if len(kinds) > 1:
                 yield Place(
                     name_of(node), f"{node.op_type} of {' and '.join(sorted(type_name(kind) for kind in kinds))}"
@@ -59,7 +57,7 @@ def check_invalid(graph: Graph, target: Target) -> Iterator[Place]:
         return
     try:
         onnx.checker.check_model(graph.path, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
         yield Place("the file", " ".join(str(error).split())[:300])
 
 

@@ -173,6 +173,19 @@ def test_lint__as_many_scales_as_channels(tmp_path: Path) -> None:
     assert finding(path, "weight-axis").found == "3 scales for 2 output channels"
 
 
+def test_lint__fp4_from_10_8_on(tmp_path: Path) -> None:
+    body = "f = DequantizeLinear(w, s) y = Add(x, f)"
+    path = write(tmp_path, "float[2] x", "float[2] y", body, "float s = {0.5}, float4e2m1[2] w = {1, 0}", 23)
+    assert {found.found: found.tensorrt for found in lint(path).findings if found.rule == "quantised-type"} == {
+        "DequantizeLinear of FP4": ["10.3"]
+    }
+
+
+def test_lint__a_scale_behind_a_cast_of_a_constant(tmp_path: Path) -> None:
+    path = write(tmp_path, IMAGE, OUT, f"s = Cast <to=1> (h) {QDQ}", "int32 h = {1}, int8 z = {0}")
+    assert lint(path).findings == []
+
+
 @pytest.mark.parametrize(("version", "ready"), [("10.3", False), ("10.4", True), ("11.4.0.106", True)])
 def test_lint__an_operator_from_the_version_that_added_it(version: str, ready: bool, tmp_path: Path) -> None:
     path = write(tmp_path, "float[9] x", "float[9] y", "w = HannWindow(n) y = Mul(x, w)", "int64 n = {9}")
@@ -195,6 +208,27 @@ def test_lint__a_body_is_checked_like_the_graph(tmp_path: Path) -> None:
 def test_lint__equal_findings_are_one(tmp_path: Path) -> None:
     path = write(tmp_path, "float[1,1,2,2] x", "float[1,1] y", "[a] p = Det(x) [b] q = Det(x) [c] y = Add(p, q)")
     assert finding(path, "operator").where == ["a", "b"]
+
+
+def test_lint__local_functions_are_looked_into(tmp_path: Path) -> None:
+    text = """
+        <ir_version: 10, opset_import: ["" : 17, "mine" : 1]>
+        g (float[1,3,4,4] x) => (float[1,3] y) { y = mine.volume(x) }
+        <domain: "mine", opset_import: ["" : 17]>
+        volume (a) => (b) { b = Det(a) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "model.onnx")
+    assert errors(tmp_path / "model.onnx") == {"operator"}
+
+
+@pytest.mark.parametrize("field", ["input", "output"])
+@pytest.mark.parametrize("rule", ["rank", "dimensions", "zero-point", "weight-axis"])
+def test_lint__a_node_without_inputs_or_outputs_is_refused(rule: str, field: str, tmp_path: Path) -> None:
+    path = write(tmp_path, *CASES[rule][0])
+    model = onnx.load(path)
+    del getattr(model.graph.node[0], field)[:]
+    onnx.save(model, path)
+    assert not lint(path, dla=True).ready
 
 
 def external(folder: Path) -> Path:
@@ -251,3 +285,8 @@ def test_lint__explicit_int8_reaches_the_dla_from_11_on(tmp_path: Path) -> None:
 def test_lint__versions_without_a_dla(version: str, has: bool, tmp_path: Path) -> None:
     path = write(tmp_path, IMAGE, OUT, "y = Relu(x)")
     assert ("dla-version" in broken(lint(path, version, dla=True))) != has
+
+
+def test_lint__errors_come_first(tmp_path: Path) -> None:
+    path = write(tmp_path, "float[batch,3,4,4] x", "float[batch,3] y", "y = Det(x)")  # the profile's rule runs first
+    assert [found.severity for found in lint(path).findings] == ["error", "warning"]
