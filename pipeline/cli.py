@@ -65,4 +65,29 @@ def export_pt(
     export_ultralytics(checkpoint, out)
 
 
+@command
+def lint(
+    model: Annotated[Path, typer.Argument(help="The .onnx file")],
+    tensorrt: Annotated[
+        list[str] | None, typer.Option(help="Version to check for, repeatable; without it 10.3 and 11.4")
+    ] = None,
+    dla: Annotated[bool, typer.Option("--dla", help="Say as well what a DLA leaves to the GPU")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for CI")] = False,
+) -> None:
+    """Say whether TensorRT would take an ONNX file; status 1 if not. Needs no TensorRT."""
+    from rich.console import Console
+
+    from pipeline.lint.check import ENDS
+    from pipeline.lint.check import lint as check
+    from pipeline.lint.report import show as show_report
+
+    report = check(model, tensorrt or ENDS, dla)
+    if as_json:
+        print(report.model_dump_json(indent=2))
+    else:
+        show_report(report, Console())
+    if not report.ready:
+        raise typer.Exit(1)
+
+
 __all__ = ["app"]

@@ -1,0 +1,193 @@
+"""An ONNX file as the rules see it: nodes, types, shapes and constants by the model's own names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from pipeline.errors import PipelineError
+
+Shape = tuple[int | str | None, ...]  # a number, a name, or nothing known
+OWN: Final = ("", "ai.onnx")  # domains of standard ONNX
+RANDOM: Final = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model without its local functions and without the weights of external files."""
+
+    path: Path
+    model: ModelProto
+    opset: int  # of ONNX's own domain
+    nodes: list[NodeProto]  # those of subgraphs too; not those that lack an input or output, which are `invalid`
+    inputs: list[ValueInfoProto]
+    outputs: set[str]
+    types: dict[str, int]  # element type by tensor, as far as ONNX can infer it
+    shapes: dict[str, Shape]
+    constants: dict[str, TensorProto]  # initialisers and Constant nodes
+    fixed: set[str]  # what follows from constants and static shapes alone
+    producers: dict[str, NodeProto]
+    consumers: dict[str, list[tuple[NodeProto, int]]]  # node and number of its input
+
+    def value(self, name: str) -> npt.NDArray[Any] | None:
+        """Read a constant; None if the tensor is no constant or its external file is not there."""
+        tensor = self.constants.get(name)
+        if tensor is None or self.missing(tensor):
+            return None
+        return numpy_helper.to_array(tensor, base_dir=str(self.path.parent))
+
+    def missing(self, tensor: TensorProto) -> str | None:
+        """Name the external file that a tensor needs and that is absent or too short."""
+        if not uses_external_data(tensor):
+            return None
+        info = ExternalDataInfo(tensor)
+        file = self.path.parent / info.location
+        end = (info.offset or 0) + (info.length or 0)
+        return None if file.is_file() and file.stat().st_size >= end else info.location
+
+
+def read_graph(path: Path) -> Graph:
+    """Read a file and infer its types and shapes as far as they can be.
+
+    Raises:
+        PipelineError: if the file is not there or is no ONNX.
+
+    """
+    if not path.is_file():
+        raise PipelineError(f"{path}: expected an ONNX file, found {'a folder' if path.is_dir() else 'nothing'} there")
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except DecodeError as error:
+        raise PipelineError(f"{path}: expected an ONNX file, got something else ({error})") from error
+    if not model.ir_version or not model.graph.node:
+        raise PipelineError(f"{path}: expected an ONNX file with a graph, got a file without nodes")
+    nodes = [node for graph in subgraphs(model.graph) for node in graph.node]
+    if not all(isinstance(text, str) for node in nodes for text in (node.op_type, *node.input, *node.output)):
+        raise PipelineError(f"{path}: damaged, it has names that are no text: copy or export it again")
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    return _index(path, _inferred(model))
+
+
+def name_of(node: NodeProto) -> str:
+    """Name a node; one without a name goes by its first output."""
+    return node.name or f"{node.op_type} of {next(iter(node.output), '(no output)')}"
+
+
+def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
+    """Read a node's attribute; text comes as str."""
+    for entry in node.attribute:
+        if entry.name == name:
+            value = onnx.helper.get_attribute_value(entry)
+            return value.decode() if isinstance(value, bytes) else value
+    return default
+
+
+def subgraphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and the bodies of its If, Loop and Scan nodes."""
+    yield graph
+    for node in graph.node:
+        for entry in node.attribute:
+            bodies = [entry.g] if entry.type == AttributeProto.GRAPH else entry.graphs
+            for body in bodies:
+                yield from subgraphs(body)
+
+
+def standard(node: NodeProto) -> bool:
+    """Say whether a node is of ONNX's own domain."""
+    return node.domain in OWN
+
+
+def schema_of(node: NodeProto, opset: int) -> onnx.defs.OpSchema | None:
+    """Look up a standard operator; None if ONNX has no such one."""
+    if standard(node) and onnx.defs.has(node.op_type, opset):
+        return onnx.defs.get_schema(node.op_type, opset)
+    return None
+
+
+def _complete(node: NodeProto, opset: int) -> bool:
+    schema = schema_of(node, opset)
+    return schema is None or (len(node.input) >= schema.min_input and len(node.output) >= schema.min_output)
+
+
+def _inferred(model: ModelProto) -> ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except onnx.shape_inference.InferenceError:  # the rule `invalid` says what is wrong
+        return model
+
+
+def _index(path: Path, model: ModelProto) -> Graph:
+    graphs = list(subgraphs(model.graph))
+    opset = max((entry.version for entry in model.opset_import if entry.domain in OWN), default=1)
+    nodes = [node for graph in graphs for node in graph.node if _complete(node, opset)]
+    constants = {tensor.name: tensor for graph in graphs for tensor in graph.initializer}
+    for node in nodes:
+        if node.op_type == "Constant" and (tensor := _constant(node)) is not None:
+            constants[node.output[0]] = tensor
+    types = {name: tensor.data_type for name, tensor in constants.items()}
+    shapes: dict[str, Shape] = {name: tuple(tensor.dims) for name, tensor in constants.items()}
+    for graph in graphs:
+        for described in (*graph.value_info, *graph.input, *graph.output):
+            _describe(described, types, shapes)
+    consumers: dict[str, list[tuple[NodeProto, int]]] = {}
+    for node in nodes:
+        for number, name in enumerate(node.input):
+            consumers.setdefault(name, []).append((node, number))
+    return Graph(
+        path=path,
+        model=model,
+        opset=opset,
+        nodes=nodes,
+        inputs=[entry for entry in model.graph.input if entry.name not in constants],  # old files list weights there
+        outputs={entry.name for entry in model.graph.output},
+        types=types,
+        shapes=shapes,
+        constants=constants,
+        fixed=_fixed(nodes, set(constants), shapes),
+        producers={name: node for node in nodes for name in node.output},
+        consumers=consumers,
+    )
+
+
+def _describe(described: ValueInfoProto, types: dict[str, int], shapes: dict[str, Shape]) -> None:
+    if not described.type.HasField("tensor_type"):
+        return
+    tensor = described.type.tensor_type
+    if tensor.elem_type:
+        types[described.name] = tensor.elem_type
+    if tensor.HasField("shape"):
+        sides = [side.dim_value if side.HasField("dim_value") else side.dim_param or None for side in tensor.shape.dim]
+        shapes[described.name] = tuple(sides)
+
+
+def _constant(node: NodeProto) -> TensorProto | None:
+    if isinstance(value := attribute(node, "value"), TensorProto):
+        return value
+    for kind, dtype in {"float": np.float32, "int": np.int64}.items():
+        for name in (f"value_{kind}", f"value_{kind}s"):
+            if (value := attribute(node, name)) is not None:
+                return numpy_helper.from_array(np.array(value, dtype=dtype))
+    return None  # text or sparse
+
+
+def _fixed(nodes: list[NodeProto], constants: set[str], shapes: dict[str, Shape]) -> set[str]:
+    fixed = {*constants, ""}
+    for node in nodes:
+        if node.op_type == "Shape":
+            known = all(isinstance(side, int) for side in shapes.get(node.input[0], (None,)))
+        else:
+            known = bool(node.input) and node.op_type not in RANDOM and all(name in fixed for name in node.input)
+        if known:
+            fixed.update(node.output)
+    return fixed

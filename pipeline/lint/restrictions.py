@@ -1,0 +1,90 @@
+"""What TensorRT restricts in operators that it has: attributes, outputs, ranks, inputs that must be constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from onnx import NodeProto
+
+from pipeline.lint.graph import Graph, attribute, name_of, standard
+from pipeline.lint.rule import Place, Rule, Target
+
+ATTRIBUTES: Final[dict[str, dict[str, tuple[Any, ...]]]] = {  # allowed values; a list's elements each
+    "AveragePool": {"dilations": (1,)},
+    "BatchNormalization": {"training_mode": (0,)},
+    "LSTM": {"input_forget": (0,), "layout": (0,)},
+    "LpNormalization": {"p": (1, 2)},
+    "LpPool": {"dilations": (1,), "p": (1, 2)},
+    "MaxPool": {"dilations": (1,)},
+    "Resize": {
+        "mode": ("nearest", "linear"),
+        "coordinate_transformation_mode": (
+            "half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners",
+        ),
+        "antialias": (0,),
+        "keep_aspect_ratio_policy": ("stretch",),
+    },
+    "ScatterND": {"reduction": ("none",)},
+    "TopK": {"sorted": (1,)},
+}  # fmt: skip
+ONE_OUTPUT: Final = {"MaxPool": "Indices", "LayerNormalization": "Mean"}  # the first one that is not to be had
+RANKS: Final = {"GridSample": 4, "DepthToSpace": 4}  # of the first input
+CONSTANT_INPUTS: Final = {"CumSum": 1, "OneHot": 1, "Squeeze": 1, "Unsqueeze": 1}  # by position; Reduce* have 1 as well
+MAX_K: Final = 3840
+
+
+def _standard(graph: Graph) -> Iterator[NodeProto]:
+    return (node for node in graph.nodes if standard(node))
+
+
+def check_attribute(graph: Graph, _: Target) -> Iterator[Place]:
+    """Find attributes with a value that TensorRT lacks."""
+    for node in _standard(graph):
+        for name, allowed in ATTRIBUTES.get(node.op_type, {}).items():
+            value = attribute(node, name)
+            values = value if isinstance(value, list) else [value]
+            if value is not None and not set(values) <= set(allowed):
+                listed = " or ".join(str(each) for each in allowed)
+                yield Place(name_of(node), f"{node.op_type} with {name} {value}; TensorRT takes {listed}")
+
+
+def check_top_k(graph: Graph, _: Target) -> Iterator[Place]:
+    """Find TopK of more than TensorRT gives."""
+    for node in _standard(graph):
+        if node.op_type == "TopK":
+            value = graph.value(node.input[1]) if len(node.input) > 1 else attribute(node, "k")
+            if value is not None and int(value if isinstance(value, int) else value.item()) >= MAX_K:
+                yield Place(name_of(node), f"TopK with K of {MAX_K} or more")
+
+
+def check_outputs(graph: Graph, _: Target) -> Iterator[Place]:
+    """Find second outputs that TensorRT does not compute."""
+    for node in _standard(graph):
+        if node.op_type in ONE_OUTPUT and any(node.output[1:]):
+            yield Place(name_of(node), f"{node.op_type} with its output {ONE_OUTPUT[node.op_type]}")
+
+
+def check_dimensions(graph: Graph, _: Target) -> Iterator[Place]:
+    """Find inputs of a rank that TensorRT lacks."""
+    for node in _standard(graph):
+        shape = graph.shapes.get(node.input[0]) if node.op_type in RANKS else None
+        if shape is not None and len(shape) != RANKS[node.op_type]:
+            yield Place(name_of(node), f"{node.op_type} of {len(shape)} dimensions; TensorRT takes 4")
+
+
+def check_constant_input(graph: Graph, _: Target) -> Iterator[Place]:
+    """Find axes and depths that are computed from the data."""
+    for node in _standard(graph):
+        position = 1 if node.op_type.startswith("Reduce") else CONSTANT_INPUTS.get(node.op_type, len(node.input))
+        if position < len(node.input) and node.input[position] not in graph.fixed:
+            yield Place(name_of(node), f"{node.op_type} whose input {position} is not constant")
+
+
+RULES: Final[dict[str, Rule]] = {
+    "attribute": Rule("error", check_attribute, "change the layer, or its export"),
+    "top-k": Rule("error", check_top_k, "keep fewer: 300 detections are usual"),
+    "outputs": Rule("error", check_outputs, "export the model without that output"),
+    "dimensions": Rule("error", check_dimensions, "reshape the input to four dimensions"),
+    "constant-input": Rule("error", check_constant_input, "make it an initialiser, or fold constants (onnxslim)"),
+}
