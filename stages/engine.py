@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from pipeline.checkpoint_info import load_info
 from pipeline.export.engine import build_engines
 from pipeline.records import DeviceInfo, read_record, write_record
 from pipeline.stage import Stage, run_stage
-from pipeline.training.checkpoint import load_info
 
 
 def work(stage: Stage) -> None:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import BaseModel
 
 from pipeline.backends import Array, Backend, Metadata
+from pipeline.checkpoint_info import CheckpointInfo
 from pipeline.errors import PipelineError
 from pipeline.features import head_strides
-from pipeline.training.checkpoint import CheckpointInfo, load_checkpoint
+from pipeline.training.checkpoint import load_checkpoint
 
 
 def load_torch(folder: Path, device: str, threads: int) -> Backend:

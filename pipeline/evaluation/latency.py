@@ -27,12 +27,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.backends import Backend, load
+from pipeline.checkpoint_info import load_info
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detect import detections
 from pipeline.params import Benchmark, Evaluate, Params
 from pipeline.preprocess import Image, LetterboxTransform, letterbox, load_image, undo, undo_map
 from pipeline.records import DeviceInfo, Latency, ModelInfo, RuntimeLatency, Timing
-from pipeline.training.checkpoint import load_info
 
 IMAGES: Final = 32  # decoded into memory and cycled through
 BLOCK_S: Final = 0.25  # how long a runtime's turn lasts

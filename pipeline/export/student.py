@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.backends import load
+from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.parity import check_gate, compare
 from pipeline.export.onnx import export_onnx
 from pipeline.params import Evaluate, Export
 from pipeline.records import Accuracy, read_record, write_record
-from pipeline.training.checkpoint import load_info
 
 
 def export_student(

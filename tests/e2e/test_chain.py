@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.checkpoint_info import load_info
 from pipeline.export.ultralytics import export_ultralytics
-from pipeline.training.checkpoint import load_info
 from tests.e2e.clone import ENVIRONMENT, ROOT, make_clone, set_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -8,12 +8,13 @@ from ultralytics.nn.tasks import DetectionModel
 
 from models.weights import load_weights
 from pipeline.backends import load
+from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import SPLITS, DatasetInfo, PreparedDataset, SplitInfo, open_dataset
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.parity import check_gate, compare
 from pipeline.export.onnx import export_onnx
 from pipeline.params import Evaluate, Export
-from pipeline.training.checkpoint import load_info, save_checkpoint
+from pipeline.training.checkpoint import save_checkpoint
 
 SIZE = 320
 IMAGES = 6

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.backends import Backend, load
+from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.device import probe
 from pipeline.errors import PipelineError
@@ -19,7 +20,6 @@ from pipeline.export.onnx import export_onnx
 from pipeline.export.student import export_student
 from pipeline.params import Benchmark, Evaluate, Export, Params
 from pipeline.records import Accuracy, Parity, read_record, write_record
-from pipeline.training.checkpoint import load_info
 from tests.tiny import awake, save
 
 EXPORT = Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=3)

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.backends import Backend, Metadata
+from pipeline.checkpoint_info import load_info
 from pipeline.device import probe
 from pipeline.errors import PipelineError
 from pipeline.export import engine
 from pipeline.export.engine import build_engines
 from pipeline.params import Engine
-from pipeline.training.checkpoint import load_info
 
 
 def test_build_engines__says_built_or_why_not(exported: Path, checkpoints: dict[str, Path], tmp_path: Path) -> None:
