@@ -3,16 +3,16 @@
 from pathlib import Path
 
 from pipeline.data.prepared import open_dataset
-from pipeline.evaluation.latency import contenders, measure
+from pipeline.evaluation.latency import contenders, exported, measure
 from pipeline.records import DeviceInfo, read_record, write_record
 from pipeline.stage import Stage, run_stage
 
 
 def work(stage: Stage) -> None:
     """Write results/latency/<task>/<model>.json."""
-    params = stage.params
+    params, artifacts = stage.params, Path("artifacts")
     records = measure(
-        contenders(Path("artifacts"), params),
+        contenders(artifacts, params, exported(artifacts, params)),
         open_dataset(Path("dataset")).images("test"),
         params.benchmark,
         device=read_record(Path("results/device.json"), DeviceInfo),
