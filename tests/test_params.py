@@ -43,6 +43,13 @@ def error_of(tmp_path: Path, old: str, new: str) -> str:
         ("fliplr: 0.5", "flip: 0.5", r"teacher\.detect\.augment: unknown augmentation flip; Ultralytics' are .*fliplr"),
         ("device: auto", "device: gpu", r"machine\.device: should be auto, cpu, a GPU number .*, got 'gpu'"),
         ("image_size_px: 128", "image_size_px: 100", r"prepare\.image_size_px: .*multiple of 32, got 100"),
+        (
+            "batch_sizes: [1, 4]",
+            "batch_sizes: [4]",
+            r"benchmark\.batch_sizes: should start with 1 and increase.*got \[4\]",
+        ),
+        ("batch_sizes: [1, 4]", "batch_sizes: [1, 4, 4]", r"benchmark\.batch_sizes: should start with 1 and increase"),
+        ("warmup_max_s: 5.0", "warmup_max_s: 0.1", r"benchmark: warmup_max_s should be at least warmup_min_s"),
         ("val_fraction: 0.15", "val_fraction: 0.9", r"prepare: .*leave images to train on"),
     ],
 )
