@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 def latency_section(found: Sequence[TaskResults]) -> Row:
     """Gather all latencies, and each thing that makes them doubtful once."""
-    measured = [
+    measured: list[Row] = [
         {"task": results.task, "model": model, "record": model.latency, "timing": timing}
         for results in found
         for model in results.models()
