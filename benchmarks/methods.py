@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.measure import record
 from pipeline.backends import load
+from pipeline.checkpoint_info import INFO, load_info
 from pipeline.data.prepare import prepare_dataset
 from pipeline.data.prepared import PreparedDataset, Split, open_dataset
 from pipeline.digest import value_digest
@@ -30,7 +31,6 @@ from pipeline.evaluation.accuracy import evaluate
 from pipeline.params import DistillRecipe, Params, load_params
 from pipeline.records import Accuracy
 from pipeline.tasks import SCORES, Task
-from pipeline.training.checkpoint import INFO, load_info
 from pipeline.training.devices import backend_device
 from pipeline.training.distillation import DistillationTrainer, TeacherJob
 from pipeline.training.prompts import INFO as PROMPTS_INFO

@@ -90,4 +90,18 @@ def lint(
         raise typer.Exit(1)
 
 
+@command
+def compare_latency(
+    a: Annotated[Path, typer.Argument(help="A record in results/latency, of this commit or another")],
+    b: Annotated[Path, typer.Argument(help="Another one of the same device")],
+) -> None:
+    """Print how many times as long a takes as b, with its spread, or what forbids to compare them."""
+    from rich.console import Console
+
+    from pipeline.evaluation.latency_comparison import comparison_table
+    from pipeline.records import Latency, read_record
+
+    Console().print(comparison_table(read_record(a, Latency), read_record(b, Latency)))
+
+
 __all__ = ["app"]

@@ -258,12 +258,28 @@ class Engine(Section):
 
 
 class Benchmark(Section):
-    """Latency at batch 1."""
+    """Latency: at which batch sizes, and how long and how often each runtime runs."""
 
     threads: Annotated[int, Field(ge=0)]
-    warmup_s: NonNegative
+    batch_sizes: list[Count]
+    warmup_min_s: NonNegative
+    warmup_max_s: NonNegative
+    warmup_tolerance: Positive
     min_time_s: Positive
     min_runs: Count
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _from_one_up(cls, sizes: list[int]) -> list[int]:
+        if sizes[:1] != [1] or sizes != sorted(set(sizes)):
+            raise ValueError("should start with 1 and increase, such as [1, 4]")
+        return sizes
+
+    @model_validator(mode="after")
+    def _warm_up_can_end(self) -> Benchmark:
+        if self.warmup_max_s < self.warmup_min_s:
+            raise ValueError("warmup_max_s should be at least warmup_min_s")
+        return self
 
 
 class Report(Section):

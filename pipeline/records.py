@@ -130,6 +130,38 @@ class EngineRecord(Record):
     builds: list[BackendBuild]
 
 
+class Load(Record):
+    """How busy a machine was: the average of the last minute, and of how many CPUs."""
+
+    average: float
+    cpus: int
+
+
+class Conditions(Record):
+    """Clocks, power mode and temperatures at one moment; None or no key where the machine does not tell."""
+
+    cpu_governor: str | None
+    power_mode: str | None  # a Jetson's
+    clocks_mhz: dict[str, float]
+    temperatures_c: dict[str, float]
+    power_limits_w: dict[str, float]
+
+
+class WarmUp(Record):
+    """How long a runtime ran before it was timed, and whether its median had come to rest by then."""
+
+    seconds: float
+    stable: bool
+
+
+class Blocks(Record):
+    """Medians of the alternating blocks, lowest and highest: how far the number moves by itself."""
+
+    count: int
+    min_ms: float
+    max_ms: float
+
+
 class Timing(Record):
     """Milliseconds of one phase over all runs."""
 
@@ -140,27 +172,55 @@ class Timing(Record):
     p99_ms: float
 
 
+class BatchLatency(Record):
+    """Inference alone on whole batches; milliseconds are a batch's, the throughput counts images."""
+
+    batch_size: int
+    runs: int
+    infer: Timing
+    throughput_per_s: float
+    warmup: WarmUp
+    blocks: Blocks
+
+
 class RuntimeLatency(Record):
-    """One runtime's batch-1 latency. `total` is measured, not the sum of the medians."""
+    """One runtime's batch-1 latency, and beyond that inference alone.
+
+    `infer` and `total` are clock times, `total` measured and not the sum of the medians; `blocks` are of `total`.
+    `host_to_device`, `compute` and `device_to_host` are by the device's own clock, of further runs; None: it has none.
+    """
 
     runtime: str
     device: str = "cpu"
     runs: int
     preprocess: Timing
     infer: Timing
+    host_to_device: Timing | None = None
+    compute: Timing | None = None
+    device_to_host: Timing | None = None
     postprocess: Timing
     total: Timing
     throughput_per_s: float
+    warmup: WarmUp | None = None
+    blocks: Blocks | None = None
+    batches: list[BatchLatency] = []
 
 
 class Latency(Record):
-    """All runtimes of one model, measured alternately in one process. The threshold is what NMS had to cope with."""
+    """All runtimes of one model, measured alternately in one process with those of every other model.
+
+    The threshold is what NMS had to cope with. `load` was read first of all, `before` after the warm-up and `after` at
+    the end. What may be None is None in records of commits that did not measure it.
+    """
 
     model: ModelInfo
     device: DeviceInfo
     threads: int
     batch_size: int
     score_threshold: float = 0.25
+    load: Load | None = None
+    before: Conditions | None = None
+    after: Conditions | None = None
     runtimes: list[RuntimeLatency]
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.backends.built import load_built
 from pipeline.data.prepared import open_dataset
 from pipeline.evaluation.latency import contenders, measure
 from pipeline.records import DeviceInfo, read_record, write_record
@@ -10,9 +11,13 @@ from pipeline.stage import Stage, run_stage
 
 def work(stage: Stage) -> None:
     """Write results/latency/<task>/<model>.json."""
-    params = stage.params
+    params, artifacts = stage.params, Path("artifacts")
+    deployed = {
+        name: list(load_built(artifacts / student.task / name, params.benchmark.threads))
+        for name, student in params.students.items()
+    }
     records = measure(
-        contenders(Path("artifacts"), params),
+        contenders(artifacts, params, deployed),
         open_dataset(Path("dataset")).images("test"),
         params.benchmark,
         device=read_record(Path("results/device.json"), DeviceInfo),

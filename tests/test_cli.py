@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_cli__help_lists_every_command_with_what_it_does() -> None:
     text = CliRunner().invoke(app, ["--help"]).output
-    for command in ("show", "check-data", "export-pt", "lint"):
+    for command in ("show", "check-data", "export-pt", "lint", "compare-latency"):
         assert command in text
 
 

@@ -45,6 +45,13 @@ def error_of(tmp_path: Path, old: str, new: str) -> str:
         ("image_size_px: 128", "image_size_px: 100", r"prepare\.image_size_px: .*multiple of 32, got 100"),
         ("workspace_mb: 1024", "workspace_mb: 0", r"engine\.tensorrt\.workspace_mb: .* or equal to 1, got 0"),
         ("dla_core: null", "dla_core: gpu", r"engine\.tensorrt\.dla_core: .* valid integer, got 'gpu'"),
+        (
+            "batch_sizes: [1, 4]",
+            "batch_sizes: [4]",
+            r"benchmark\.batch_sizes: should start with 1 and increase.*got \[4\]",
+        ),
+        ("batch_sizes: [1, 4]", "batch_sizes: [1, 4, 4]", r"benchmark\.batch_sizes: should start with 1 and increase"),
+        ("warmup_max_s: 5.0", "warmup_max_s: 0.1", r"benchmark: warmup_max_s should be at least warmup_min_s"),
         ("val_fraction: 0.15", "val_fraction: 0.9", r"prepare: .*leave images to train on"),
     ],
 )

@@ -20,8 +20,9 @@ from pipeline.errors import PipelineError
 from pipeline.tasks import Task
 
 Array = npt.NDArray[np.float32]
-Phases = Callable[[Array], tuple[list[npt.NDArray[Any]], dict[str, float]]]
+Phases = Callable[[Array], tuple[list[npt.NDArray[Any]], dict[str, float]]]  # outputs, and milliseconds per phase
 
+DEVICE_PHASES = ("host_to_device", "compute", "device_to_host")
 KEYS = ("task", "classes", "image_size_px", "strides", "end2end", "precision")
 
 
@@ -45,6 +46,9 @@ class Backend:
     (N, D, 6) xyxy, score, class, best first, if `metadata.end2end`; else (N, 4 + classes, A) with boxes as centre x,
     centre y, width, height. Pixels are those of the S x S input. A segmenter has two: the class map (N, S, S) uint8,
     which is what a device needs, and the logits (N, classes, h, w) float32 at the head's stride, which parity needs.
+
+    `phases`, where the device has a clock of its own, does the same call and says how many milliseconds of it were each
+    of DEVICE_PHASES, by the device's events after it has been synchronised.
     """
 
     runtime: str  # torch, onnxruntime-fp32, ...
@@ -53,7 +57,7 @@ class Backend:
     dynamic_batch: bool  # False: N is 1
     metadata: Metadata
     run: Callable[[Array], list[npt.NDArray[Any]]]
-    phases: Phases | None = None  # as run, with the ms of host_to_device, compute and device_to_host on the GPU's clock
+    phases: Phases | None = None
 
     def __call__(self, images: Array) -> list[npt.NDArray[Any]]:
         """Run the model; returns after the result is there, on a GPU too."""

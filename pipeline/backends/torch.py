@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.tasks import BaseModel
 
-from pipeline.backends import Array, Backend, Metadata
+from pipeline.backends import DEVICE_PHASES, Array, Backend, Metadata, Phases
+from pipeline.checkpoint_info import CheckpointInfo
 from pipeline.errors import PipelineError
 from pipeline.features import head_strides
-from pipeline.training.checkpoint import CheckpointInfo, load_checkpoint
+from pipeline.training.checkpoint import load_checkpoint
 
 
 def load_torch(folder: Path, device: str, threads: int) -> Backend:
@@ -50,9 +52,33 @@ def torch_backend(model: BaseModel, metadata: Metadata, device: str, threads: in
             outputs = ready(torch.from_numpy(images).to(device))
             if device != "cpu":
                 torch.cuda.synchronize(device)
-            return [output.cpu().numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+            return _to_host(outputs)
 
-    return Backend("torch", device, threads, True, metadata, run)
+    return Backend("torch", device, threads, True, metadata, run, None if device == "cpu" else _phases(ready, device))
+
+
+def _phases(ready: nn.Module, device: str) -> Phases:
+    """Return what runs a model on a GPU between events of the GPU's own clock."""
+
+    def phases(images: Array) -> tuple[list[npt.NDArray[Any]], dict[str, float]]:
+        with torch.inference_mode(), torch.cuda.device(device):
+            marks = [torch.cuda.Event(enable_timing=True) for _ in range(4)]
+            marks[0].record()
+            inputs = torch.from_numpy(images).to(device)
+            marks[1].record()
+            outputs = ready(inputs)
+            marks[2].record()
+            arrays = _to_host(outputs)
+            marks[3].record()
+            marks[3].synchronize()
+        times = [start.elapsed_time(end) for start, end in pairwise(marks)]
+        return arrays, dict(zip(DEVICE_PHASES, times, strict=True))
+
+    return phases
+
+
+def _to_host(outputs: Tensor | tuple[Tensor, ...]) -> list[npt.NDArray[Any]]:
+    return [output.cpu().numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 def deployed(model: BaseModel) -> nn.Module:

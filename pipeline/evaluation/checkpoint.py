@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.backends import load
+from pipeline.checkpoint_info import SKIPPED, WEIGHTS, load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.params import Evaluate, Machine
 from pipeline.records import Skipped, read_record, write_record
-from pipeline.training.checkpoint import SKIPPED, WEIGHTS, load_info
 from pipeline.training.devices import backend_device
 
 

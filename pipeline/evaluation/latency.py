@@ -1,4 +1,4 @@
-"""Batch-1 latency of several models and runtimes, measured alternately in one process on the same real images.
+"""Latency of several models and runtimes, measured alternately in one process on the same real images.
 
     decode        not timed: images are decoded into memory first
     preprocess    letterbox, (H, W, 3) uint8 to (1, 3, S, S) float32
@@ -7,41 +7,39 @@
                   the class map at the original image's size
     total         clock from the first to the last of these
 
-They take turns in short blocks, so that a machine that slows down slows all of them. The first runs of a block
-are not counted: the thread pool of the runtime before still spins for a moment. Torch is eager, fused, fp32.
+A runtime with a device clock takes a second turn, in which that clock parts the call into transfers and compute: the
+events cost time themselves, which is not in `infer`. Beyond batch 1 there is inference alone. Torch is eager, fused,
+fp32; this file does not import it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from pipeline.backends import Backend, load
+from pipeline.backends import DEVICE_PHASES, Array, Backend, Phases, load
+from pipeline.checkpoint_info import load_info
 from pipeline.errors import PipelineError
+from pipeline.evaluation.conditions import read_conditions, read_load
 from pipeline.evaluation.detect import detections
+from pipeline.evaluation.latency_summary import PHASES, runtime_latency
+from pipeline.evaluation.latency_table import print_latencies
+from pipeline.evaluation.turns import Case, Measured, Run, take_turns, warm_up
 from pipeline.params import Benchmark, Evaluate, Params
 from pipeline.preprocess import Image, LetterboxTransform, letterbox, load_image, undo, undo_map
-from pipeline.records import DeviceInfo, Latency, ModelInfo, RuntimeLatency, Timing
-from pipeline.training.checkpoint import load_info
+from pipeline.records import DeviceInfo, Latency, ModelInfo
 
 IMAGES: Final = 32  # decoded into memory and cycled through
-BLOCK_S: Final = 0.25  # how long a runtime's turn lasts
-UNCOUNTED: Final = 2  # first runs of a turn
-COUNTED: Final = 5  # runs of a turn at least, where they are slow
+BATCHES: Final = 2  # of each size, likewise
 SCORE_THRESHOLD: Final = 0.25  # a device's, as in `yolo predict`; evaluate's is far lower and its NMS far slower
-PHASES: Final = ("preprocess", "infer", "postprocess", "total")
-
-Run = tuple[int, int, int, int]  # nanoseconds, in the order of PHASES
 
 
 @dataclass(frozen=True)
@@ -52,17 +50,23 @@ class Contender:
     backends: Sequence[Backend]
 
 
-def contenders(artifacts: Path, params: Params) -> list[Contender]:
-    """Load each task's teacher in torch, and every distilled student in torch and ONNX Runtime, with equal threads."""
+def contenders(artifacts: Path, params: Params, deployed: Mapping[str, Sequence[Backend]]) -> list[Contender]:
+    """List what is measured: each task's teacher and every distilled student in torch, a student's other runtimes.
+
+    Args:
+        artifacts: The folder of checkpoints.
+        params: Tasks, students, and the threads of all runtimes.
+        deployed: By student, what it is deployed in, loaded with these threads; each with a `runtime` of its own.
+
+    """
     threads = params.benchmark.threads
     loaded = []
     for task in params.tasks:
         teacher = artifacts / task / "teacher"
         loaded.append(Contender(load_info(teacher).model_info(), [load(teacher, threads=threads)]))
     for name, student in params.students.items():
-        folder = artifacts / student.task / name
-        distilled, exported = folder / "distilled", folder / "export/fp32.onnx"
-        runtimes = [load(path, threads=threads) for path in (distilled, exported)]
+        distilled = artifacts / student.task / name / "distilled"
+        runtimes = [load(distilled, threads=threads), *deployed.get(name, [])]
         loaded.append(Contender(load_info(distilled).model_info(), runtimes))
     return loaded
 
@@ -75,12 +79,12 @@ def measure(
     device: DeviceInfo,
     evaluate: Evaluate,
 ) -> list[Latency]:
-    """Time every model in each of its runtimes, and print a table per model.
+    """Time every model in each of its runtimes, and print the tables.
 
     Args:
         models: The models and their backends, all with equal threads.
         image_paths: Real images; the first 32 are used.
-        params: Warm-up, and how long and how often each runtime runs at least.
+        params: Batch sizes, warm-up, and how long and how often each runtime runs at least.
         device: What they run on, for the records.
         evaluate: NMS's IoU and the most detections; the score threshold is 0.25.
 
@@ -98,10 +102,16 @@ def measure(
             f"latency: expected backends with equal threads and at least one image, got threads "
             f"{[backend.threads for backend in backends]} and {len(image_paths)} images"
         )
-    images = cycle([load_image(path) for path in image_paths[:IMAGES]])
-    for backend in backends:
-        _warm_up(backend, images, params.warmup_s, evaluate)
-    runs = iter(_alternate(backends, images, params, evaluate))
+    load_before = read_load()
+    images = [load_image(path) for path in image_paths[:IMAGES]]
+    cases = _cases(backends, images, params.batch_sizes, evaluate)
+    flat = [case for of in cases for case in of]
+    warmups = [warm_up(case, params) for case in flat]
+    before = read_conditions()
+    blocks = take_turns(flat, params)
+    after = read_conditions()
+    measured = map(Measured, flat, warmups, blocks)
+    rows = map(runtime_latency, backends, [list(islice(measured, len(of))) for of in cases])
     records = [
         Latency(
             model=model.info,
@@ -109,68 +119,49 @@ def measure(
             threads=backends[0].threads,
             batch_size=1,
             score_threshold=SCORE_THRESHOLD,
-            runtimes=[_summary(backend, next(runs)) for backend in model.backends],
+            load=load_before,
+            before=before,
+            after=after,
+            runtimes=list(islice(rows, len(model.backends))),
         )
         for model in models
     ]
-    for record in records:
-        Console().print(latency_table(record))
+    print_latencies(records)
     return records
 
 
-def latency_table(latency: Latency) -> Table:
-    """Lay out a latency record for a terminal, milliseconds."""
-    devices = ", ".join(sorted({row.device for row in latency.runtimes}))
-    model = f"{latency.model.task} {latency.model.name} {latency.model.role}"
-    title = f"{model}: {latency.device.cpu}, {latency.threads} threads, {devices}"
-    caption = "batch 1, ms; pre, infer, post: medians; p50 to mean: of the total"
-    table = Table("runtime", title=title, caption=caption, box=None, padding=(0, 1, 0, 0))  # fits 80 columns
-    for heading in ("runs", "pre", "infer", "post", "p50", "p90", "p99", "mean", "img/s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in latency.runtimes:
-        phases = [row.preprocess.p50_ms, row.infer.p50_ms, row.postprocess.p50_ms]
-        total = [row.total.p50_ms, row.total.p90_ms, row.total.p99_ms, row.total.mean_ms]
-        cells = [f"{value:.2f}" for value in (*phases, *total)]
-        table.add_row(row.runtime, str(row.runs), *cells, f"{row.throughput_per_s:.1f}")
-    return table
+def _cases(
+    backends: Sequence[Backend], images: Sequence[Image], batch_sizes: Sequence[int], evaluate: Evaluate
+) -> list[list[Case]]:
+    """List what takes turns, by backend: batch 1; its device's phases and larger batches where it has them."""
+    endless = cycle(images)
+    inputs = {
+        (backend.metadata.image_size_px, size): _batches(images, backend.metadata.image_size_px, size)
+        for backend in backends
+        for size in batch_sizes
+    }
+    found = []
+    for backend in backends:
+        side = backend.metadata.image_size_px
+        of = [Case(1, PHASES, partial(_run, backend, endless, evaluate))]
+        if backend.phases is not None:
+            run = partial(_device_phases, backend.phases, cycle(inputs[side, 1]))
+            of.append(Case(1, (*DEVICE_PHASES, "whole"), run))
+        if backend.dynamic_batch:
+            of += [Case(n, ("infer",), partial(_infer, backend, cycle(inputs[side, n]))) for n in batch_sizes[1:]]
+        found.append(of)
+    return found
 
 
-def _alternate(
-    backends: Sequence[Backend], images: Iterator[Image], params: Benchmark, evaluate: Evaluate
-) -> list[list[Run]]:
-    """Give the backends turns until each has its time and its runs; none stops before the others have."""
-    runs: list[list[Run]] = [[] for _ in backends]
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("latency", total=1.0)
-        while (done := min(_share(of, params) for of in runs)) < 1:
-            progress.update(bar, completed=done)
-            for backend, of in zip(backends, runs, strict=True):
-                of.extend(_turn(backend, images, evaluate))
-        progress.update(bar, completed=1.0)
-    return runs
+def _batches(images: Sequence[Image], side: int, size: int) -> list[Array]:
+    """Letterbox images into batches (size, 3, side, side)."""
+    endless = cycle(images)
+    return [np.stack([letterbox(next(endless), side)[0] for _ in range(size)]) for _ in range(BATCHES)]
 
 
-def _share(runs: list[Run], params: Benchmark) -> float:
-    """Say how much of the asked time and runs is done, 1 for all."""
-    return min(len(runs) / params.min_runs, sum(run[-1] for run in runs) / (params.min_time_s * 1e9))
-
-
-def _turn(backend: Backend, images: Iterator[Image], evaluate: Evaluate) -> list[Run]:
-    end = perf_counter_ns() + BLOCK_S * 1e9
-    runs: list[Run] = []
-    while len(runs) < UNCOUNTED + COUNTED or perf_counter_ns() < end:
-        runs.append(_run(backend, next(images), evaluate))
-    return runs[UNCOUNTED:]
-
-
-def _warm_up(backend: Backend, images: Iterator[Image], seconds: float, evaluate: Evaluate) -> None:
-    end = perf_counter_ns() + seconds * 1e9
-    while perf_counter_ns() < end:
-        _run(backend, next(images), evaluate)
-
-
-def _run(backend: Backend, image: Image, evaluate: Evaluate) -> Run:
+def _run(backend: Backend, images: Iterator[Image], evaluate: Evaluate) -> Run:
     """Take one image through all phases."""
+    image = next(images)
     start = perf_counter_ns()
     square, transform = letterbox(image, backend.metadata.image_size_px)
     ready = perf_counter_ns()
@@ -179,6 +170,21 @@ def _run(backend: Backend, image: Image, evaluate: Evaluate) -> Run:
     POSTPROCESS[backend.metadata.task](backend, output, transform, evaluate)
     end = perf_counter_ns()
     return ready - start, answered - ready, end - answered, end - start
+
+
+def _device_phases(phases: Phases, batches: Iterator[Array]) -> Run:
+    batch = next(batches)
+    start = perf_counter_ns()
+    _, milliseconds = phases(batch)
+    whole = perf_counter_ns() - start
+    return *(round(milliseconds[name] * 1e6) for name in DEVICE_PHASES), whole
+
+
+def _infer(backend: Backend, batches: Iterator[Array]) -> Run:
+    batch = next(batches)
+    start = perf_counter_ns()
+    backend(batch)
+    return (perf_counter_ns() - start,)
 
 
 def _boxes(backend: Backend, output: npt.NDArray[Any], transform: LetterboxTransform, evaluate: Evaluate) -> None:
@@ -197,22 +203,3 @@ def _class_map(_backend: Backend, output: npt.NDArray[Any], transform: Letterbox
 
 
 POSTPROCESS: Final = {"detect": _boxes, "segment": _class_map}
-
-
-def _summary(backend: Backend, runs: list[Run]) -> RuntimeLatency:
-    milliseconds = np.array(runs, dtype=np.float64) / 1e6  # (runs, phases)
-    timings = {phase: _timing(milliseconds[:, column]) for column, phase in enumerate(PHASES)}
-    return RuntimeLatency(
-        runtime=backend.runtime,
-        device=backend.device,
-        runs=len(runs),
-        throughput_per_s=len(runs) / (milliseconds[:, -1].sum() / 1e3),
-        **timings,
-    )
-
-
-def _timing(milliseconds: npt.NDArray[np.float64]) -> Timing:
-    p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99])
-    return Timing(
-        mean_ms=float(milliseconds.mean()), std_ms=float(milliseconds.std()), p50_ms=p50, p90_ms=p90, p99_ms=p99
-    )

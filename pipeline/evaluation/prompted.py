@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.backends.torch import metadata_of, torch_backend
+from pipeline.checkpoint_info import WEIGHTS
 from pipeline.data.prepared import PreparedDataset
 from pipeline.device import available_threads
 from pipeline.distill.prompt import prompted
@@ -13,7 +14,7 @@ from pipeline.evaluation.accuracy import evaluate
 from pipeline.features import Features, replaced_features
 from pipeline.params import Evaluate, Machine
 from pipeline.records import write_record
-from pipeline.training.checkpoint import WEIGHTS, load_checkpoint
+from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.devices import backend_device
 from pipeline.training.prompts import load_prompts
 

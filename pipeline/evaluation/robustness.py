@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean
 
 from pipeline.backends import Backend, load
+from pipeline.checkpoint_info import SKIPPED, load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.evaluation.accuracy import SCORERS, require_same_classes
 from pipeline.evaluation.corruptions import corrupt
@@ -16,7 +17,6 @@ from pipeline.params import Evaluate, RobustnessParams
 from pipeline.preprocess import Image
 from pipeline.records import ModelInfo, Robustness, Skipped, read_record, write_record
 from pipeline.tasks import main_score
-from pipeline.training.checkpoint import SKIPPED, load_info
 
 
 def measure_robustness(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipeline.backends.tensorrt import unavailable
 from pipeline.errors import PipelineError
 from pipeline.export.gate import Trained, check_gate, draw_least_alike, measure
 from pipeline.params import Engine
-from pipeline.records import BackendBuild, DeviceInfo, EngineRecord, Runtime, read_record, write_record
+from pipeline.records import BackendBuild, DeviceInfo, EngineRecord, Runtime, write_record
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,3 @@ def _skipped(backend: Runtime, precision: str, device: DeviceInfo, reason: str) 
         file=None, size_mb=None, layer_shares=None,
     )  # fmt: skip
     return build, None
-
-
-def load_built(exported: Path, engines: Path, threads: int) -> Iterator[Backend]:
-    """Load what the engine stage has built, in its order: ONNX files from one folder, engines from the other."""
-    for build in read_record(engines / "engine.json", EngineRecord).builds:
-        if build.backend == "tensorrt" and build.file is not None:
-            yield load(engines / build.file, "cuda", threads)
-        elif build.file is not None:
-            yield load(exported / build.file, threads=threads, runtime=build.backend)

@@ -15,12 +15,13 @@ from ultralytics.nn.modules import C2f
 from ultralytics.nn.tasks import BaseModel
 
 from pipeline.backends.torch import deployed
+from pipeline.checkpoint_info import CheckpointInfo
 from pipeline.export.graph import PRODUCER, nodes_of, save_graph
 from pipeline.features import output_layers
 from pipeline.params import Export
 from pipeline.preprocess import DESCRIPTION
 from pipeline.tasks import Task
-from pipeline.training.checkpoint import CheckpointInfo, load_checkpoint
+from pipeline.training.checkpoint import load_checkpoint
 
 INPUT: Final = "images"
 OUTPUTS: Final[dict[Task, list[str]]] = {"detect": ["output0"], "segment": ["class_map", "logits"]}

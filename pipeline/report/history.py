@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from pipeline.evaluation.latency_comparison import same_setting
 from pipeline.records import Role
 from pipeline.report.metrics import Metrics, Summary
 from pipeline.tasks import Task, main_score
@@ -26,7 +27,7 @@ class Point:
     runtime: str
     score: float
     p50_ms: float
-    device: tuple[Any, ...]
+    device: Mapping[str, Any]
     dataset: str
 
     @property
@@ -78,8 +79,7 @@ def points(metrics: Metrics, summary: Summary, task: Task) -> list[Point]:
     numbers, conditions = metrics.get(task, {}), summary.get(task, {})
     for name, entry in numbers.items():
         roles: dict[Role, Any] = {"teacher": entry} if name == "teacher" else {r: entry[r] for r in ROLES if r in entry}
-        measured = conditions.get("device", {}).get(name, {})
-        device = tuple(measured.get(key) for key in ("fingerprint", "threads", "batch_size"))
+        device = conditions.get("device", {}).get(name, {})
         for role, runtimes in roles.items():
             for runtime, values in runtimes.items():
                 timed = entry.get("distilled", {}).get(runtime, {}) if role == "control" else values
@@ -91,12 +91,13 @@ def points(metrics: Metrics, summary: Summary, task: Task) -> list[Point]:
 
 def same_device(point: Point, now: Sequence[Point]) -> bool:
     """Tell whether an earlier latency was taken as this commit's: same fingerprint, threads and batch size."""
-    return any(point.device == other.device for other in _counterparts(point, now))
+    return any(same_setting(point.device, other.device) for other in _counterparts(point, now))
 
 
 def comparable(point: Point, now: Sequence[Point]) -> bool:
     """Tell whether an earlier point may stand beside this commit's: same device, and the same test images."""
-    return any((point.device, point.dataset) == (p.device, p.dataset) for p in _counterparts(point, now))
+    counterparts = [other for other in _counterparts(point, now) if other.dataset == point.dataset]
+    return any(same_setting(point.device, other.device) for other in counterparts)
 
 
 def read_history(reports: Path, limit: int, metrics: Metrics, summary: Summary) -> History:

@@ -11,8 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
 from pipeline.data.prepared import SPLITS, PreparedDataset
+from pipeline.evaluation.latency_table import short, span, warmup_text
 from pipeline.params import Params
+from pipeline.records import Blocks, WarmUp
 from pipeline.report.history import Commit, History
+from pipeline.report.latency import latency_section
 from pipeline.report.pictures import Picture
 from pipeline.report.results import TaskResults
 from pipeline.report.sections import COUNTED_MASKS, devices, section
@@ -36,17 +39,12 @@ def render_html(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"score": _score, "signed": _signed, "short": _short, "percent": _percent, "times": _times}
+    environment.filters |= {"span": _span, "warmup": _warmup}
     return environment.get_template("template.html.j2").render(
         sections=[section(results, dataset, history) for results in found],
         scores=SCORES,
         pictures={task: [(picture, _data_uri(picture.path)) for picture in drawn] for task, drawn in pictures.items()},
-        latency=[
-            (results.task, model, model.latency, timing)
-            for results in found
-            for model in results.models()
-            if model.latency
-            for timing in model.latency.runtimes
-        ],
+        latency=latency_section(found),
         devices=devices(found),
         history_note=history.note,
         commit=commit,
@@ -81,11 +79,7 @@ def _signed(value: float | None) -> str:
 
 
 def _short(value: float | None) -> str:
-    """Write 3 significant digits without an exponent."""
-    if value is None:
-        return DASH
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
-    return f"{value:.{digits}f}"
+    return DASH if value is None else short(value)
 
 
 def _percent(value: float | None) -> str:
@@ -94,3 +88,11 @@ def _percent(value: float | None) -> str:
 
 def _times(value: float | None) -> str:
     return DASH if value is None else f"{_short(value)}{TIMES}"
+
+
+def _span(blocks: Blocks | None) -> str:
+    return span(blocks) or DASH
+
+
+def _warmup(warmup: WarmUp | None) -> str:
+    return warmup_text(warmup) or DASH

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from pipeline.evaluation.latency_comparison import setting_of
 from pipeline.report.results import Model, TaskResults
 from pipeline.tasks import Task, main_score
 
@@ -57,15 +58,7 @@ def _task_summary(results: TaskResults) -> Summary:
         "dataset": accuracy.dataset,
         "split": accuracy.split,
         "images": accuracy.images,
-        "device": {
-            model.name: {
-                "fingerprint": model.latency.device.fingerprint,
-                "threads": model.latency.threads,
-                "batch_size": model.latency.batch_size,
-            }
-            for model in results.models()
-            if model.latency is not None
-        },
+        "device": {model.name: setting_of(model.latency) for model in results.models() if model.latency is not None},
     }
 
 

@@ -102,17 +102,6 @@ def read_results(results: Path, task: Task, students: list[str]) -> TaskResults:
     return found
 
 
-def same_conditions(first: Latency | None, second: Latency | None) -> bool:
-    """Tell whether two latencies may be compared: same device fingerprint, threads and batch size."""
-    if first is None or second is None:
-        return False
-    return (first.device.fingerprint, first.threads, first.batch_size) == (
-        second.device.fingerprint,
-        second.threads,
-        second.batch_size,
-    )
-
-
 def _read_student(folder: Path, latencies: Path) -> Student:
     control, skipped = None, _skip_reason(folder / "control" / "accuracy-torch.json")
     if skipped is None:

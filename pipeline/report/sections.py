@@ -9,10 +9,11 @@ from typing import Any, Final
 import numpy as np
 
 from pipeline.data.prepared import SPLITS, PreparedDataset, Split
+from pipeline.evaluation.latency_comparison import same_setting, setting_of
 from pipeline.records import DeviceInfo
 from pipeline.report.history import History, points, same_device
 from pipeline.report.metrics import NOISE, build_metrics, build_summary
-from pipeline.report.results import Model, Student, TaskResults, same_conditions
+from pipeline.report.results import Model, Student, TaskResults
 from pipeline.report.robustness import at_severity, measured, severities
 from pipeline.tasks import Task, main_score, main_title
 
@@ -76,7 +77,9 @@ def model_rows(results: TaskResults) -> list[Row]:
 def _speedup(model: Model, runtime: str, teacher: Model) -> float | None:
     """Divide the teacher's median in torch by this one; None where conditions differ or one is missing."""
     ours, theirs = model.timings.get(runtime), teacher.timings.get("torch")
-    if ours is None or theirs is None or not same_conditions(model.latency, teacher.latency):
+    if ours is None or theirs is None or model.latency is None or teacher.latency is None:
+        return None
+    if not same_setting(setting_of(model.latency), setting_of(teacher.latency)):
         return None
     return theirs.total.p50_ms / ours.total.p50_ms
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from pipeline.backends import load
+from pipeline.checkpoint_info import SKIPPED
 from pipeline.data.prepared import PreparedDataset
 from pipeline.distill.prompt import masks
 from pipeline.features import features_only
@@ -17,7 +18,7 @@ from pipeline.report.pictures import Drawings
 from pipeline.report.prompt_masks import MaskedImage
 from pipeline.report.scenes import see
 from pipeline.tasks import Task
-from pipeline.training.checkpoint import SKIPPED, load_checkpoint
+from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.prompts import load_prompts
 
 MASKED_IMAGES = 3  # each takes a row per map

@@ -3,53 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import pydantic
-from pydantic import ConfigDict, ValidationError
 from safetensors.torch import load_file, save_file
 from ultralytics.nn.tasks import BaseModel
 
 from models import build_from_architecture
+from pipeline.checkpoint_info import INFO, WEIGHTS, CheckpointInfo, load_info
 from pipeline.digest import file_digest
 from pipeline.errors import PipelineError
 from pipeline.features import head_strides
-from pipeline.records import ModelInfo, Role
+from pipeline.records import Role
 from pipeline.tasks import Task
-
-WEIGHTS, INFO = "model.safetensors", "model.json"
-SKIPPED = "skipped.json"  # stands in the place of a model that was not asked for
-
-
-class CheckpointInfo(pydantic.BaseModel):
-    """`model.json`: what it takes to rebuild the model, and what made it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    role: Role
-    task: Task
-    classes: list[str]
-    image_size_px: int
-    strides: list[int]
-    end2end: bool
-    params_m: float
-    best_epoch: int
-    made_by: str
-    digest: str
-    architecture: dict[str, Any]
-
-    def model_info(self) -> ModelInfo:
-        """Say which model a record is about."""
-        return ModelInfo(
-            task=self.task,
-            name=self.name,
-            role=self.role,
-            architecture=_architecture_name(self.architecture),
-            params_m=self.params_m,
-            image_size_px=self.image_size_px,
-            digest=self.digest,
-        )
 
 
 def save_checkpoint(
@@ -96,21 +60,6 @@ def save_checkpoint(
     (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n")
 
 
-def load_info(folder: Path) -> CheckpointInfo:
-    """Read `model.json`.
-
-    Raises:
-        PipelineError: if the folder is not a checkpoint.
-
-    """
-    try:
-        return CheckpointInfo.model_validate_json((folder / INFO).read_text())
-    except FileNotFoundError:
-        raise PipelineError(f"{folder} is not a checkpoint (no {INFO}): run `dvc repro` to make it") from None
-    except ValidationError as error:
-        raise PipelineError(f"{folder / INFO} is not of this version: {error}") from None
-
-
 def load_checkpoint(folder: Path) -> tuple[BaseModel, CheckpointInfo]:
     """Rebuild a model from its checkpoint.
 
@@ -130,9 +79,3 @@ def load_checkpoint(folder: Path) -> tuple[BaseModel, CheckpointInfo]:
     model = build_from_architecture(info.architecture, info.task, info.classes)
     model.load_state_dict(load_file(weights))
     return model.float().eval(), info
-
-
-def _architecture_name(architecture: dict[str, Any]) -> str:
-    if "decoder" in architecture:
-        return f"{architecture['decoder']}-{architecture['encoder']}"
-    return Path(str(architecture["yaml_file"])).stem

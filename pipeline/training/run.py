@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoint_info import SKIPPED
 from pipeline.data.prepared import open_dataset
 from pipeline.params import Params
 from pipeline.records import Role, Skipped, write_record
-from pipeline.training.checkpoint import SKIPPED, save_checkpoint
+from pipeline.training.checkpoint import save_checkpoint
 from pipeline.training.history import write_history
 from pipeline.training.trainer import Job, Trainer, run_trainer
 

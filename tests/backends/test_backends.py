@@ -1,6 +1,8 @@
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -8,7 +10,8 @@ import onnxruntime
 import pytest
 import torch
 
-from pipeline.backends import Array, load
+from pipeline.backends import DEVICE_PHASES, Array, load
+from pipeline.backends.torch import _phases as torch_phases
 from pipeline.backends.torch import deployed
 from pipeline.device import available_threads
 from pipeline.errors import PipelineError
@@ -127,3 +130,55 @@ def test_deployed__same_answer_and_the_model_is_left_as_it_was(checkpoint: Path)
         expected = model(torch.from_numpy(images(2)))[0].numpy()
         answer = ready(torch.from_numpy(images(2))).numpy()
     close(expected, answer, info.end2end)
+
+
+def test_load__on_the_cpu_there_is_no_clock_but_the_callers(checkpoint: Path, onnx_file: Path) -> None:
+    assert load(checkpoint, threads=1).phases is None
+    assert load(onnx_file, threads=1).phases is None
+
+
+class FakeEvent:
+    """A CUDA event whose clock is how many things have been done."""
+
+    done: ClassVar[list[str]] = []
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.done.append("mark")
+        self.at = len(self.done)
+
+    def synchronize(self) -> None:
+        self.done.append("synchronise")
+
+    def elapsed_time(self, later: "FakeEvent") -> float:
+        assert self.done[-1] == "synchronise"
+        return later.at - self.at
+
+
+def test_phases__are_parted_by_events_around_transfers_and_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeEvent.done.clear()
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+
+    class Doubled(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            FakeEvent.done.extend(["layer", "layer"])
+            return images * 2
+
+    (output,), times = torch_phases(Doubled(), "cpu")(images(2))
+    np.testing.assert_array_equal(output, images(2) * 2)
+    assert FakeEvent.done == ["mark", "mark", "layer", "layer", "mark", "mark", "synchronise"]
+    assert times == {"host_to_device": 1, "compute": 3, "device_to_host": 1}
+
+
+@pytest.mark.gpu
+def test_phases__on_a_gpu_answer_as_the_call_does(checkpoint: Path) -> None:
+    backend = load(checkpoint, "cuda", threads=1)
+    assert backend.phases is not None
+    backend(images(2))
+    (answer,), times = backend.phases(images(2))
+    np.testing.assert_allclose(answer, backend(images(2))[0], atol=1e-3)
+    assert list(times) == list(DEVICE_PHASES)
+    assert min(times.values()) > 0

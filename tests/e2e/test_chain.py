@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.checkpoint_info import load_info
 from pipeline.export.ultralytics import export_ultralytics
-from pipeline.training.checkpoint import load_info
 from tests.e2e.clone import ENVIRONMENT, ROOT, make_clone, set_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -37,7 +37,9 @@ MINIATURE = {
     "robustness.images": 4,
     "export.parity_images": 4,
     "export.max_drop": {"fp32": 0.01, "fp16": 0.01, "int8": 1.0},  # the models are hardly trained
-    "benchmark.warmup_s": 0.0,
+    "benchmark.batch_sizes": [1, 2],
+    "benchmark.warmup_min_s": 0.0,
+    "benchmark.warmup_max_s": 0.0,
     "benchmark.min_time_s": 0.1,
     "benchmark.min_runs": 5,
     "report.images": 2,

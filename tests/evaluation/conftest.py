@@ -56,7 +56,8 @@ def make_backend() -> Callable[..., Backend]:
         metadata = {"task": "detect", "classes": CLASSES, "image_size_px": SIZE, "strides": [8], "end2end": True}
         values = {**metadata, "precision": "fp32", **changes}
         dynamic, threads = bool(values.pop("dynamic_batch", True)), values.pop("threads", 2)
-        return Backend(runtime, "cpu", threads, dynamic, Metadata(**values), run)  # type: ignore[arg-type]
+        phases = values.pop("phases", None)
+        return Backend(runtime, "cpu", threads, dynamic, Metadata(**values), run, phases)  # type: ignore[arg-type]
 
     return make
 

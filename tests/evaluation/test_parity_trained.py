@@ -8,13 +8,14 @@ from ultralytics.nn.tasks import DetectionModel
 
 from models.weights import load_weights
 from pipeline.backends import load
+from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import SPLITS, DatasetInfo, PreparedDataset, SplitInfo, open_dataset
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.parity import compare
 from pipeline.export.gate import check_gate
 from pipeline.export.onnx import export_onnx
 from pipeline.params import Evaluate
-from pipeline.training.checkpoint import load_info, save_checkpoint
+from pipeline.training.checkpoint import save_checkpoint
 from tests.tiny import export_params_of
 
 SIZE = 320

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.backends import Array, Backend, Metadata
+from pipeline.checkpoint_info import SKIPPED
 from pipeline.data.prepared import PreparedDataset
 from pipeline.errors import PipelineError
 from pipeline.evaluation.accuracy import SCORERS, evaluate
@@ -21,7 +22,6 @@ from pipeline.params import Evaluate, Params, RobustnessParams
 from pipeline.preprocess import letterbox, load_image
 from pipeline.records import ModelInfo, Robustness, Skipped, read_record, write_record
 from pipeline.tasks import TASKS, Task, main_score
-from pipeline.training.checkpoint import SKIPPED
 from tests.tiny import awake, save
 
 SIZE = 64

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from pipeline.backends import Backend, load
+from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.device import probe
 from pipeline.errors import PipelineError
-from pipeline.evaluation import latency
+from pipeline.evaluation import turns
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.latency import Contender, contenders, measure
 from pipeline.evaluation.parity import compare
@@ -20,7 +21,6 @@ from pipeline.export.onnx import export_onnx
 from pipeline.export.student import export_student
 from pipeline.params import Benchmark, Evaluate, Params
 from pipeline.records import Accuracy, Parity, read_record
-from pipeline.training.checkpoint import load_info
 from tests.tiny import awake, export_params_of, save
 
 EXPORT = export_params_of(parity_images=3)
@@ -152,13 +152,16 @@ def test_measure__times_a_segmenter_beside_a_detector(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(latency, "BLOCK_S", 0.01)
+    monkeypatch.setattr(turns, "BLOCK_S", 0.01)
     detector = save(tmp_path / "detector", awake("micro-n.yaml", "detect", mini_dataset.info.classes), "detect")
     models = [
         Contender(load_info(folder).model_info(), [load(path, threads=1) for path in paths])
         for folder, paths in ((checkpoint, [checkpoint, file]), (detector, [detector]))
     ]
-    params = Benchmark(threads=1, warmup_s=0.0, min_time_s=0.01, min_runs=5)
+    params = Benchmark(
+        threads=1, batch_sizes=[1, 2], warmup_min_s=0.0, warmup_max_s=0.1, warmup_tolerance=0.5, min_time_s=0.01,
+        min_runs=5,
+    )  # fmt: skip
     records = measure(models, mini_dataset.images("test"), params, device=probe(), evaluate=evaluate_params)
     assert [(record.model.task, [row.runtime for row in record.runtimes]) for record in records] == [
         ("segment", ["torch", "onnxruntime-fp32"]),
@@ -166,6 +169,7 @@ def test_measure__times_a_segmenter_beside_a_detector(
     ]
     for row in records[0].runtimes:
         assert min(row.preprocess.p50_ms, row.infer.p50_ms, row.postprocess.p50_ms) > 0
+        assert [batch.batch_size for batch in row.batches] == [2]
 
 
 def test_contenders__are_each_tasks_teacher_and_every_student(
@@ -176,9 +180,10 @@ def test_contenders__are_each_tasks_teacher_and_every_student(
         model = awake(names[task], task, mini_dataset.task_classes(task))
         save(tmp_path / task / "teacher", model, task, name="teacher")
         for student in params.students_of(task):
-            folder = save(tmp_path / task / student / "distilled", model, task, name=student)
-            export_onnx(folder, tmp_path / task / student / "export/fp32.onnx", params.export)
+            save(tmp_path / task / student / "distilled", model, task, name=student)
     few = params.model_copy(update={"benchmark": params.benchmark.model_copy(update={"threads": 1})})
-    found = [(model.info.name, [backend.runtime for backend in model.backends]) for model in contenders(tmp_path, few)]
+    deployed = load(tmp_path / params.tasks[0] / "teacher", threads=1)
+    models = contenders(tmp_path, few, {name: [replace(deployed, runtime="openvino-int8")] for name in params.students})
+    found = [(model.info.name, [backend.runtime for backend in model.backends]) for model in models]
     teachers = [("teacher", ["torch"])] * len(params.tasks)
-    assert found == teachers + [(name, ["torch", "onnxruntime-fp32"]) for name in params.students]
+    assert found == teachers + [(name, ["torch", "openvino-int8"]) for name in params.students]

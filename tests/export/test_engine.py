@@ -1,5 +1,6 @@
 """What this device runs: each backend with each precision, built and measured, or skipped and why."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,18 @@ from typing import Any
 import pytest
 
 from pipeline.backends import load
+from pipeline.backends.built import load_built
+from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.device import probe
 from pipeline.errors import PipelineError
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.export import engine
-from pipeline.export.engine import EngineJob, build_engines, load_built
+from pipeline.export.engine import EngineJob, build_engines
 from pipeline.export.gate import Trained
 from pipeline.export.student import export_student
 from pipeline.params import Engine, Params, TensorRT
 from pipeline.records import Accuracy, BackendBuild, EngineRecord, Parity, read_record
-from pipeline.training.checkpoint import load_info
 from tests.tiny import awake, export_params_of, save
 
 PRECISIONS = ["fp32", "fp16", "int8"]
@@ -65,9 +67,9 @@ def test_build_engines__each_backend_with_each_precision_is_built_or_says_why_no
         else:
             assert (found.file, found.size_mb) == (None, None)
             assert found.reason
-    assert [
-        backend.runtime for backend in load_built(trained.checkpoint.parent / "export", tmp_path / "engine", threads=1)
-    ] == [f"{b}-{p}" for b, p in builds if (b, p) in built]
+    shutil.copytree(trained.checkpoint.parent / "export", tmp_path / "export")
+    loaded = [backend.runtime for backend in load_built(tmp_path, threads=1)]
+    assert loaded == [f"{b}-{p}" for b, p in builds if (b, p) in built]
 
 
 def test_build_engines__what_compiles_here_is_measured_here(trained: Trained, tmp_path: Path) -> None:

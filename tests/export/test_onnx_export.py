@@ -7,10 +7,10 @@ import onnx
 import pytest
 
 from pipeline.backends import load
+from pipeline.checkpoint_info import load_info
 from pipeline.errors import PipelineError
 from pipeline.export.onnx import export_onnx
 from pipeline.params import Export
-from pipeline.training.checkpoint import load_info
 
 CLASSES = ["circle", "square", 'a "quoted" näme']
 ANCHORS = 8 * 8 + 4 * 4 + 2 * 2  # of 64 px at strides 8, 16, 32

@@ -10,11 +10,11 @@ import onnx
 import pytest
 
 from pipeline.backends import load
+from pipeline.checkpoint_info import load_info
 from pipeline.errors import PipelineError
 from pipeline.export.onnx import export_onnx
 from pipeline.export.ultralytics import export_ultralytics
 from pipeline.params import Export
-from pipeline.training.checkpoint import load_info
 from tests.export.test_onnx_export import sides
 from tests.tiny import CLASSES, awake, save
 

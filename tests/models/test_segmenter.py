@@ -8,10 +8,11 @@ from torch import nn
 
 from models import build
 from models.segmenter import PyramidBlock
+from pipeline.checkpoint_info import load_info
 from pipeline.errors import PipelineError
 from pipeline.features import features_only, head_of, head_strides
 from pipeline.tasks import Task
-from pipeline.training.checkpoint import load_checkpoint, load_info
+from pipeline.training.checkpoint import load_checkpoint
 from tests.tiny import CLASSES, awake, save
 
 PLAIN = [

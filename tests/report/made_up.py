@@ -13,9 +13,13 @@ from pipeline.data.prepared import IGNORE, DatasetInfo, SplitInfo
 from pipeline.records import (
     Accuracy,
     BackendBuild,
+    BatchLatency,
+    Blocks,
+    Conditions,
     DeviceInfo,
     EngineRecord,
     Latency,
+    Load,
     ModelInfo,
     OutputError,
     Parity,
@@ -24,6 +28,7 @@ from pipeline.records import (
     RuntimeLatency,
     Skipped,
     Timing,
+    WarmUp,
     write_record,
 )
 from pipeline.tasks import Task
@@ -55,7 +60,10 @@ def write_model(
         write_record(folder / "engine.json", EngineRecord(model=info, device=device(fingerprint), builds=builds()))
     if p50_ms is not None:
         timings = [runtime_latency(runtime, p50_ms * (0.45 if runtime != "torch" else 1)) for runtime in runtimes]
-        latency = Latency(model=info, device=device(fingerprint), threads=2, batch_size=1, runtimes=timings)
+        latency = Latency(
+            model=info, device=device(fingerprint), threads=2, batch_size=1, runtimes=timings,
+            load=Load(average=0.2, cpus=2), before=conditions(), after=conditions(),
+        )  # fmt: skip
         write_record(root / "results/latency" / task / f"{name}.json", latency)
     write_history(folder / "history.csv", score, role)
 
@@ -126,9 +134,22 @@ def runtime_latency(runtime: str, p50_ms: float) -> RuntimeLatency:
         mid = p50_ms * share
         return Timing(mean_ms=mid * 1.04, std_ms=mid * 0.12, p50_ms=mid, p90_ms=mid * 1.15, p99_ms=mid * 1.4)
 
+    warmup = WarmUp(seconds=0.8, stable=True)
+    batch = BatchLatency(
+        batch_size=4, runs=104, infer=timing(2.8), throughput_per_s=4000 / (p50_ms * 2.8), warmup=warmup,
+        blocks=Blocks(count=12, min_ms=p50_ms * 2.7, max_ms=p50_ms * 2.9),
+    )  # fmt: skip
     return RuntimeLatency(
         runtime=runtime, runs=412, preprocess=timing(0.08), infer=timing(0.8), postprocess=timing(0.12),
-        total=timing(1), throughput_per_s=1000 / (p50_ms * 1.04),
+        total=timing(1), throughput_per_s=1000 / (p50_ms * 1.04), warmup=warmup,
+        blocks=Blocks(count=12, min_ms=p50_ms * 0.98, max_ms=p50_ms * 1.03), batches=[batch],
+    )  # fmt: skip
+
+
+def conditions() -> Conditions:
+    return Conditions(
+        cpu_governor="performance", power_mode=None, clocks_mhz={"cpu": 3000.0}, temperatures_c={"x86_pkg_temp": 51.0},
+        power_limits_w={},
     )  # fmt: skip
 
 

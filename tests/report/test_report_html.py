@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -11,9 +12,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.data.prepared import open_dataset
-from pipeline.records import Accuracy, DeviceInfo, Latency, read_record, write_record
+from pipeline.records import Accuracy, DeviceInfo, Latency, Load, WarmUp, read_record, write_record
 from pipeline.report.history import History, read_history
-from pipeline.report.html import TIMES, params_yaml, render_html
+from pipeline.report.html import DASH, TIMES, params_yaml, render_html
 from pipeline.report.metrics import NOISE
 from pipeline.report.pictures import Picture
 from pipeline.tasks import Task, main_score
@@ -122,6 +123,47 @@ def test_html__no_speed_up_over_another_device(make_run: Callable[..., Any]) -> 
     assert f"9.26{TIMES}" not in text
     assert "not comparable with the teacher" in text
     assert "Latencies come from 2 devices" in text
+
+
+def test_html__latency_with_its_spread_batches_and_conditions(built: Any) -> None:
+    text = _text((built.out / "report.html").read_text())
+    assert "detect teacher torch 2 1 412 1.70 17.0 2.56 21.3 24.5 29.8 20.9-21.9 22.2 ± 2.56 45.1 0.8 s" in text
+    assert "detect teacher torch 4 59.6 68.6 83.5 57.5-61.8 67.1 0.8 s" in text
+    assert text.count("clock of cpu 3000 MHz 3000 MHz") == 1
+    assert "Phases by the device" not in text
+    assert "Doubtful" not in text
+
+
+def test_html__latency_that_is_doubtful_says_why(make_run: Callable[..., Any]) -> None:
+    run = make_run()
+    for name in ("teacher", "nano"):
+        path = run.results / f"latency/detect/{name}.json"
+        latency = read_record(path, Latency)
+        row = latency.runtimes[0].model_copy(
+            update={"warmup": WarmUp(seconds=5.0, stable=False), "compute": latency.runtimes[0].infer}
+        )
+        busy = {"load": Load(average=1.8, cpus=2), "runtimes": [row, *latency.runtimes[1:]]}
+        write_record(path, latency.model_copy(update=busy))
+    text = _text(_render(run))
+    assert text.count("the machine was busy before the start: load average 1.8 on 2 CPUs") == 1
+    assert "nano was not stable after the warm-up in torch" in text
+    assert "22.2 ± 2.56 45.1 unstable" in text
+    assert "detect teacher torch compute 17.0 19.6 23.9" in text
+
+
+def test_html__latency_of_a_commit_that_measured_less(make_run: Callable[..., Any]) -> None:
+    run = make_run()
+    for path in (run.results / "latency/detect").glob("*.json"):
+        record = json.loads(path.read_text())
+        for key in ("load", "before", "after"):
+            del record[key]
+        for row in record["runtimes"]:
+            for key in ("warmup", "blocks", "batches", "host_to_device", "compute", "device_to_host"):
+                del row[key]
+        path.write_text(json.dumps(record))
+    text = _text(_render(run))
+    assert f"detect teacher torch 2 1 412 1.70 17.0 2.56 21.3 24.5 29.8 {DASH} 22.2 ± 2.56 45.1 {DASH}" in text
+    assert f"9.26{TIMES}" in text
 
 
 def test_html__earlier_commits_and_what_of_them_compares(

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from models import build
 from pipeline.backends import Backend, Metadata
+from pipeline.checkpoint_info import SKIPPED, load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.digest import file_digest
 from pipeline.distill.prompt import init_prompts
@@ -22,7 +23,7 @@ from pipeline.report import views
 from pipeline.report.pictures import DRAW
 from pipeline.report.prompt_masks import draw_masks
 from pipeline.tasks import Task
-from pipeline.training.checkpoint import SKIPPED, load_info, save_checkpoint
+from pipeline.training.checkpoint import save_checkpoint
 from pipeline.training.prompts import INFO, WEIGHTS, PromptsInfo
 
 MODELS: dict[Task, str] = {"detect": "micro-n.yaml", "segment": "micro-n-sem.yaml"}

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.digest import file_digest
 from pipeline.distill.losses import LOSSES
 from pipeline.errors import PipelineError
 from pipeline.params import Machine, Method, Params, Prompt, Teacher
 from pipeline.tasks import Task
-from pipeline.training.checkpoint import load_checkpoint, load_info
+from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.distillation import DistillationTrainer, TeacherJob
 from pipeline.training.prompts import PromptJob, train_prompts
 from pipeline.training.run import train
