@@ -49,6 +49,9 @@ def test_bundle__equal_inputs_give_equal_bytes(shipped: Shipped, mini_dataset: P
     write_bundle(tmp_path / "again.zip", export=export, results=results, dataset=mini_dataset)
     assert (tmp_path / "again.zip").read_bytes() == shipped.file.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.zip", "export", "results"]
+    with zipfile.ZipFile(shipped.file) as archive:
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert archive.namelist() == sorted(archive.namelist())
 
 
 def test_bundle__the_manifest_lists_every_file(shipped: Shipped) -> None:
