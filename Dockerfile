@@ -6,13 +6,11 @@
 # Leave out --gpus all without an NVIDIA device. The container writes as root; add --user "$(id -u):$(id -g)" to write as
 # yourself.
 #
-# `runtime` is what a device needs to run an exported file, without torch:
+# `runtime` is what a device needs to run an exported file, without torch: `python -m pipeline predict`, on files that are
+# mounted:
 #
 #   docker build --target runtime --tag freekd-runtime .
-#   docker run --rm --volume "$PWD/artifacts:/artifacts:ro" freekd-runtime python -c '
-#   from pathlib import Path
-#   from pipeline.backends import load
-#   print(load(Path("/artifacts/<student>/export/fp32.onnx")).metadata)'
+#   docker run --rm --volume "$PWD:/data:ro" --workdir /data freekd-runtime micro-s.zip street.jpg --json
 
 FROM python:3.11-slim AS train
 # DVC reads git; the mounted checkout belongs to another user than the container's.
@@ -32,11 +30,15 @@ FROM python:3.11-slim AS runtime
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY requirements.txt /opt/requirements.txt
 RUN pip install --no-cache-dir --constraint /opt/requirements.txt \
-    numpy onnxruntime opencv-python-headless pillow pydantic
+    numpy onnxruntime opencv-python-headless pydantic typer
+ENV PYTHONPATH=/app
 WORKDIR /app
-COPY pipeline/__init__.py pipeline/errors.py pipeline/digest.py pipeline/records.py pipeline/tasks.py pipeline/device.py pipeline/preprocess.py ./pipeline/
+COPY pipeline/__init__.py pipeline/__main__.py pipeline/cli.py pipeline/colours.py pipeline/device.py pipeline/digest.py \
+    pipeline/errors.py pipeline/predict.py pipeline/preprocess.py pipeline/records.py pipeline/tasks.py ./pipeline/
 COPY pipeline/backends/__init__.py pipeline/backends/onnxruntime.py ./pipeline/backends/
+COPY pipeline/bundle/__init__.py pipeline/bundle/manifest.py pipeline/bundle/unpack.py ./pipeline/bundle/
 COPY pipeline/evaluation/__init__.py pipeline/evaluation/detect.py ./pipeline/evaluation/
 RUN useradd --create-home app
 USER app
-CMD ["python"]
+ENTRYPOINT ["python", "-m", "pipeline", "predict"]
+CMD ["--help"]

@@ -1,4 +1,4 @@
-"""What is not a stage: look at results, check data, turn a checkpoint into other tools' files."""
+"""What is not a stage: look at results, check data, ship a model to a device and run it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Annotated, ParamSpec
 import typer
 
 from pipeline.errors import PipelineError
-from pipeline.params import load_params
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +48,7 @@ def show(
 def check_data() -> None:
     """Read the dataset that params.yaml names and list its defects; write nothing."""
     from pipeline.data.prepare import prepare_dataset
+    from pipeline.params import load_params
 
     with TemporaryDirectory() as folder:
         prepare_dataset(load_params().prepare, Path(folder) / "dataset")
@@ -102,6 +102,66 @@ def compare_latency(
     from pipeline.records import Latency, read_record
 
     Console().print(comparison_table(read_record(a, Latency), read_record(b, Latency)))
+
+
+@command
+def bundle(
+    student: Annotated[str, typer.Argument(help="A name under `students` in params.yaml")],
+    out: Annotated[Path, typer.Option(help="The .zip file to write")],
+) -> None:
+    """Pack a student for a device: models, scripts, samples with expected answers, a model card."""
+    from pipeline.bundle.write import write_bundle
+    from pipeline.data.prepared import open_dataset
+    from pipeline.params import load_params
+
+    students = load_params().students
+    if student not in students:
+        raise PipelineError(f"params.yaml has no student {student}; it has {', '.join(students)}")
+    export = Path("artifacts") / students[student].task / student / "export"
+    if not (export / "fp32.onnx").is_file():
+        raise PipelineError(f"{export / 'fp32.onnx'} not found: run `dvc repro export` to make it")
+    manifest = write_bundle(out, export=export, results=Path("results"), dataset=open_dataset(Path("dataset")))
+    print(f"{out}: {len(manifest.files)} files, {out.stat().st_size / 1e6:.2f} MB")
+
+
+@command
+def unpack(
+    file: Annotated[Path, typer.Argument(metavar="BUNDLE.zip", help="What `bundle` wrote")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder")],
+) -> None:
+    """Check every path, size and hash of a bundle, then unpack it."""
+    from pipeline.bundle.unpack import unpack as unpack_bundle
+
+    manifest = unpack_bundle(file, folder)
+    print(
+        f"{folder}: {manifest.task} student {manifest.student}, {len(manifest.files)} files, all as they were shipped"
+    )
+
+
+@command
+def import_records(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An unpacked bundle, back from a device")],
+) -> None:
+    """Bring a device's measurements back into results/devices/."""
+    from pipeline.bundle.device_records import import_records as bring_back
+
+    for imported in bring_back(folder, Path("results")):
+        print(f"{imported.path}: {imported.change}")
+
+
+@command
+def predict(
+    model: Annotated[Path, typer.Argument(help="A bundle (.zip or unpacked) or an .onnx file")],
+    images: Annotated[list[Path], typer.Argument(help="Image files")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the images with what was found drawn in")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line")] = False,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Boxes score above it")] = 0.25,
+) -> None:
+    """Run an exported model on images: boxes, or a class map. Needs no torch."""
+    from pipeline.predict import predict_files
+
+    for line in predict_files(model, images, out=out, as_json=json, threshold=threshold):
+        print(line)
 
 
 __all__ = ["app"]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import PipelineError
 from pipeline.tasks import Task, main_score
 
 Role = Literal["teacher", "control", "distilled"]
 Runtime = Literal["onnxruntime", "tensorrt", "openvino"]
+Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # records from elsewhere choose no path
 
 
 class Record(BaseModel):
@@ -241,6 +243,42 @@ class Robustness(Record):
     corrupted: dict[str, dict[str, float]]
     mean_corrupted: float
     relative: float
+
+
+class DeviceTiming(Record):
+    """One model in one runtime on a device: milliseconds per call, host array to host array, nothing else timed.
+
+    `compute_p50_ms` is the GPU's share, without copies; None where nothing tells it.
+    """
+
+    runtime: Literal["onnxruntime", "tensorrt"]
+    runtime_version: str
+    precision: str
+    batch_size: Annotated[int, Field(ge=1)]
+    runs: Annotated[int, Field(ge=1)]
+    mean_ms: Milliseconds
+    p50_ms: Milliseconds
+    p90_ms: Milliseconds
+    p99_ms: Milliseconds
+    compute_p50_ms: Milliseconds | None
+
+
+class DeviceRecord(Record):
+    """What a bundle's benchmark measured on a device, as it wrote it there.
+
+    `threads` are ONNX Runtime's. `state` is what could be read of power mode and clocks.
+    """
+
+    format: Literal[1]
+    task: Task
+    student: FileName
+    checkpoint_digest: str
+    image_size_px: int
+    commit: str
+    threads: int | None
+    device: DeviceInfo
+    state: dict[str, str]
+    timings: Annotated[list[DeviceTiming], Field(min_length=1)]
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

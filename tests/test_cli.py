@@ -13,7 +13,18 @@ ROOT = Path(__file__).parents[1]
 
 def test_cli__help_lists_every_command_with_what_it_does() -> None:
     text = CliRunner().invoke(app, ["--help"]).output
-    for command in ("show", "check-data", "export-pt", "lint", "compare-latency"):
+    commands = (
+        "show",
+        "check-data",
+        "export-pt",
+        "lint",
+        "compare-latency",
+        "bundle",
+        "unpack",
+        "import-records",
+        "predict",
+    )
+    for command in commands:
         assert command in text
 
 
@@ -44,3 +55,31 @@ def test_cli__check_data_names_a_missing_folder(tmp_path: Path, monkeypatch: pyt
     assert done.exit_code != 0
     assert "nowhere is no folder" in str(done.exception)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml"]
+
+
+def test_cli__bundle_names_the_students_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = CliRunner().invoke(app, ["bundle", "nobody", "--out", "a.zip"])
+    assert done.exit_code != 0
+    assert "params.yaml has no student nobody; it has micro-s, micro-s-sem" in str(done.exception)
+
+
+def test_cli__bundle_without_an_export_says_what_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["bundle", "micro-s", "--out", "a.zip"])
+    assert done.exit_code != 0
+    assert "artifacts/detect/micro-s/export/fp32.onnx not found: run `dvc repro export`" in str(done.exception)
+    assert not (tmp_path / "a.zip").exists()
+
+
+def test_cli__unpack_and_import_records_name_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in (
+        (["unpack", "none.zip", "device"], "none.zip not found"),
+        (["import-records", "device"], "device/records has no record"),
+    ):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code != 0
+        assert message in str(done.exception)
+    assert not list(tmp_path.iterdir())

@@ -10,18 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from pipeline.report.sheet import (
-    TEXT,
-    Cell,
-    Colour,
-    Scene,
-    cell_side,
-    colour_of,
-    draw_sheet,
-    enlarged,
-    font_of,
-    titles_of,
-)
+from pipeline.colours import Colour, colour_of
+from pipeline.report.sheet import TEXT, Cell, Scene, cell_side, draw_sheet, enlarged, font_of, titles_of
 
 Rectangle = tuple[float, float, float, float]
 

@@ -10,19 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from pipeline.colours import Colour, colour_of
 from pipeline.data.prepared import IGNORE
-from pipeline.report.sheet import (
-    INK,
-    SOFT,
-    Cell,
-    Colour,
-    Scene,
-    cell_side,
-    colour_of,
-    draw_sheet,
-    enlarged,
-    titles_of,
-)
+from pipeline.report.sheet import INK, SOFT, Cell, Scene, cell_side, draw_sheet, enlarged, titles_of
 
 ClassMap = npt.NDArray[np.uint8]  # (H, W) class ids; IGNORE in ground truth
 

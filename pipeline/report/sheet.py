@@ -1,8 +1,7 @@
-"""What the pictures over images share: what they are made of, a grid of captioned cells, fonts and class colours."""
+"""What the pictures over images share: what they are made of, a grid of captioned cells, and fonts."""
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,19 +16,12 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.errors import PipelineError
 
 Image8 = npt.NDArray[np.uint8]
-Colour = tuple[int, int, int]
 Cell = tuple[Image.Image, str]  # a picture and the line under it
 Labels = TypeVar("Labels")  # boxes of an image, or its class map
 
 GAP, HEADER, FOOTER, TEXT = 10, 34, 26, 15  # pixels
 WIDTH = 1640  # a whole picture, about; cells share it
 PAPER, INK, SOFT = (255, 255, 255), (34, 34, 34), (110, 110, 110)
-# Okabe and Ito's palette without black, bright enough for a box on a photograph.
-PALETTE: tuple[Colour, ...] = (
-    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
-    (255, 255, 255),
-)  # fmt: skip
-GOLDEN = 0.618034  # of the colour circle from one further colour to the next: no two of any number are close
 
 
 @dataclass(frozen=True)
@@ -92,14 +84,6 @@ def enlarged(image: Image8, side: int) -> tuple[Image.Image, float]:
     scale = side / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), scale
-
-
-def colour_of(index: int) -> Colour:
-    """Choose a class's colour: the palette's, then others around the colour circle."""
-    if index < len(PALETTE):
-        return PALETTE[index]
-    red, green, blue = colorsys.hsv_to_rgb(index * GOLDEN % 1, 0.55 + 0.25 * (index % 2), 0.9)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 @lru_cache

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.colours import PALETTE
 from pipeline.data.prepared import IGNORE
 from pipeline.report.class_maps import _verdict, draw_class_maps
-from pipeline.report.sheet import PALETTE, Scene
+from pipeline.report.sheet import Scene
 
 CLASSES = ["background", "cat", "dog"]
 IMAGE = np.full((64, 64, 3), (200, 40, 40), dtype=np.uint8)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.colours import colour_of
 from pipeline.errors import PipelineError
-from pipeline.report.sheet import colour_of, draw_sheet, titles_of
+from pipeline.report.sheet import draw_sheet, titles_of
 
 BLACK = Image.new("RGB", (400, 400))
 

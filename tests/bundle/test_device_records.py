@@ -1,0 +1,111 @@
+"""A device's records come back validated, once, and only about a checkpoint that is known here."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.bundle.device_records import import_records
+from pipeline.device import probe
+from pipeline.digest import value_digest
+from pipeline.errors import PipelineError
+from pipeline.records import DeviceRecord, read_record
+from tests.bundle.conftest import Shipped
+
+
+@pytest.fixture
+def results(shipped: Shipped, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shipped.results, tmp_path / "results"))
+
+
+def record(shipped: Shipped, **changes: Any) -> dict[str, Any]:
+    timing = {
+        "runtime": "onnxruntime", "runtime_version": "1.32.0", "precision": "fp32", "batch_size": 1, "runs": 100,
+        "mean_ms": 1.1, "p50_ms": 1.0, "p90_ms": 1.2, "p99_ms": 1.5, "compute_p50_ms": None,
+    }  # fmt: skip
+    values = {
+        "format": 1, "task": shipped.task, "student": "toy", "checkpoint_digest": shipped.digest, "image_size_px": 64,
+        "commit": "abc", "threads": 2, "device": probe().model_dump(), "state": {}, "timings": [timing],
+    }  # fmt: skip
+    return {**values, **changes}
+
+
+def write(folder: Path, content: dict[str, Any], name: str | None = None) -> Path:
+    path = folder / "records" / f"{name or content['device']['fingerprint']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_import_records__a_round_trip_that_can_be_repeated(shipped: Shipped, results: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "device", record(shipped))
+    (first,) = import_records(tmp_path / "device", results)
+    assert first.path == results / "devices" / path.stem / f"{shipped.task}-toy.json"
+    assert first.change == "new"
+    assert read_record(first.path, DeviceRecord) == read_record(path, DeviceRecord)
+    written = first.path.read_bytes()
+    (second,) = import_records(tmp_path / "device", results)
+    assert (second.change, first.path.read_bytes()) == ("unchanged", written)
+
+
+def test_import_records__a_newer_measurement_of_the_device_replaces_the_older(
+    shipped: Shipped, results: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "device", record(shipped))
+    import_records(tmp_path / "device", results)
+    write(tmp_path / "device", record(shipped, state={"power_mode": "15W"}))
+    (imported,) = import_records(tmp_path / "device", results)
+    assert imported.change == "replaced"
+    assert read_record(imported.path, DeviceRecord).state == {"power_mode": "15W"}
+
+
+def other_device() -> dict[str, Any]:
+    facts = {**probe().model_dump(exclude={"fingerprint"}), "cpu": "NVIDIA Jetson Orin Nano"}
+    return {**facts, "fingerprint": value_digest(facts)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"checkpoint_digest": "0" * 16}, "measured with checkpoint 0000000000000000"),
+        ({"student": "stranger"}, "student stranger, of which .* knows nothing"),
+        ({"student": "../../evil"}, "is not a DeviceRecord record"),
+        ({"format": 2}, "is not a DeviceRecord record"),
+        ({"timings": []}, "is not a DeviceRecord record"),
+        ({"host": "orin"}, "is not a DeviceRecord record"),
+        ({"device": {**other_device(), "cpu": "another"}}, "is not its device's"),
+    ],
+)
+def test_import_records__refuses_and_writes_nothing(
+    shipped: Shipped, results: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    write(tmp_path / "device", record(shipped))
+    device = other_device()
+    write(tmp_path / "device", record(shipped, **{"device": device, **changes}), device["fingerprint"])
+    with pytest.raises(PipelineError, match=message):
+        import_records(tmp_path / "device", results)
+    assert not (results / "devices").exists()
+
+
+def test_import_records__a_time_of_nothing_or_of_no_number_is_refused(
+    shipped: Shipped, results: Path, tmp_path: Path
+) -> None:
+    for value in (0, -1, float("nan"), float("inf")):
+        content = record(shipped)
+        content["timings"][0]["p50_ms"] = value
+        write(tmp_path / "device", content)
+        with pytest.raises(PipelineError, match="is not a DeviceRecord record"):
+            import_records(tmp_path / "device", results)
+
+
+def test_import_records__a_renamed_record_is_refused(shipped: Shipped, results: Path, tmp_path: Path) -> None:
+    write(tmp_path / "device", record(shipped), "renamed")
+    with pytest.raises(PipelineError, match="or not the file's name"):
+        import_records(tmp_path / "device", results)
+
+
+def test_import_records__without_a_record_says_what_makes_one(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"has no record: run `sh benchmark\.sh`"):
+        import_records(tmp_path, results)
