@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import PipelineError
 from pipeline.tasks import Task, main_score
 
-Role = Literal["teacher", "control", "distilled"]
+Role = Literal["teacher", "control", "distilled", "qat"]
 
 
 class Record(BaseModel):
