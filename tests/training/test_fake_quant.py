@@ -35,7 +35,7 @@ from tests.tiny import CLASSES, SIZE_PX, awake, save
 INT8_RANGE = np.int8(-127), np.int8(127)  # what ONNX Runtime scales symmetric int8 by
 
 
-def scale_of(largest: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def scale_of(largest: Any) -> np.ndarray[Any, Any]:
     """Compute ONNX Runtime's own symmetric scale."""
     _, scale = compute_scale_zp(-largest, largest, *INT8_RANGE, symmetric=True)
     return np.asarray(scale, dtype=np.float32)
@@ -186,9 +186,11 @@ def test_insert__a_forward_pass_that_fails_leaves_the_parameters_in_place() -> N
 
 
 def test_insert__gradients_reach_the_plain_parameters() -> None:
-    model = awake("micro-n.yaml").train()
+    model = awake("micro-n.yaml")
     insert(model, observe(model, [images()]))
-    sum(part.square().sum() for part in model.train()(images()).values() if isinstance(part, Tensor)).backward()
+    model.train()
+    parts = [part.square().sum() for part in model(images()).values() if isinstance(part, Tensor)]
+    torch.stack(parts).sum().backward()
     layers = quantized_layers(model)
     assert layers
     assert all(layer.weight.grad is not None and layer.weight.grad.any() for layer in layers.values())  # type: ignore[union-attr,operator]

@@ -39,14 +39,17 @@ def job(request: Any, mini_dataset: PreparedDataset, mini_recipes: dict[Task, Te
 
 
 @pytest.fixture(scope="module")
-def artifacts(job: Job, params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def artifacts(
+    job: Job, params: Params, mini_recipes: dict[Task, Teacher], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Save an untrained teacher with prompts, and an untrained student as if it were distilled."""
     folder = tmp_path_factory.mktemp("artifacts")
     teacher = save(folder / "teacher", awake(TEACHERS[job.task], job.task, job.classes), job.task)
     save(folder / "distilled", awake(job.model, job.task, job.classes), job.task)
     prompt = params.prompt.model_copy(update={"iterations": 2, "batch_size": 8, "levels": 2})
     (folder / "state").mkdir()
-    prompt_job = PromptJob(job.task, prompt, job.training, job.machine, job.dataset, teacher, folder / "state")
+    recipe = mini_recipes[job.task]
+    prompt_job = PromptJob(job.task, prompt, recipe, job.machine, job.dataset, teacher, folder / "state")
     train_prompts(prompt_job, folder / "prompts", folder / "history.csv")
     return folder
 
