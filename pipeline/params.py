@@ -194,6 +194,15 @@ class Distill(Section):
         return recipe
 
 
+class Qat(Section):
+    """Quantization-aware fine-tuning of the distilled student: what differs from its own recipe."""
+
+    enabled: bool
+    epochs: Count
+    learning_rate: Positive
+    warmup_epochs: NonNegative
+
+
 class Evaluate(Section):
     """Accuracy on the test split."""
 
@@ -300,6 +309,7 @@ class Params(Section):
     student: Annotated[dict[Task, Student], Field(min_length=1)]
     control: Control
     distill: Distill
+    qat: Qat
     evaluate: Evaluate
     robustness: RobustnessParams
     export: Export

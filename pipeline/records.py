@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.errors import PipelineError
 from pipeline.tasks import Task, main_score
 
-Role = Literal["teacher", "control", "distilled"]
+Role = Literal["teacher", "control", "distilled", "qat"]
 Runtime = Literal["onnxruntime", "tensorrt", "openvino"]
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # records from elsewhere choose no path
