@@ -27,6 +27,7 @@ class Trained:
         dataset: The prepared dataset.
         export: Section `export`, for its budgets.
         evaluate: Section `evaluate`.
+        qat: Folder of the same model fine-tuned for INT8, where there is one.
 
     """
 
@@ -35,6 +36,7 @@ class Trained:
     dataset: PreparedDataset
     export: Export
     evaluate: Evaluate
+    qat: Path | None = None
 
 
 def measure(trained: Trained, exported: Backend, size_mb: float) -> tuple[Accuracy, Parity]:

@@ -7,15 +7,21 @@ scale cannot span pixels up to the image's side and scores up to 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
+from onnxruntime.quantization.calibrate import (
+    TensorData,
+    create_calibrator,
+    load_tensors_data,
+    save_tensors_data,
+)
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 from pipeline.backends import Array
@@ -60,6 +66,23 @@ def calibrate(source: Path, images: Iterable[Array], params: Int8, ranges: Path)
         while chunk := list(islice(remaining, AT_ONCE)):
             calibrator.collect_data(_Reader(name, chunk))
         save_tensors_data(calibrator.compute_data(), ranges)
+
+
+def use_learned_ranges(source: Path, ranges: Path, learned: Mapping[str, float]) -> None:
+    """Put the ranges that a student was fine-tuned with in the place of calibrated ones.
+
+    Args:
+        source: The fp32 ONNX file of the fine-tuned student.
+        ranges: What `calibrate` wrote; changed in place. What no layer reads, such as attention's products, stays.
+        learned: Path of a layer -> the largest magnitude of its input.
+
+    """
+    tensors = load_tensors_data(ranges)
+    for node in onnx.load(source, load_external_data=False).graph.node:
+        largest = learned.get(module_path(node.name))
+        if largest is not None and node.op_type in OPERATORS and node.input[0] in tensors:
+            tensors[node.input[0]] = TensorData(lowest=np.float32(-largest), highest=np.float32(largest))
+    save_tensors_data(tensors, ranges)
 
 
 def quantize(source: Path, ranges: Path, out: Path, params: Int8, only: Sequence[str] | None = None) -> None:

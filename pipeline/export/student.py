@@ -12,10 +12,11 @@ from pipeline.data.prepared import PreparedDataset
 from pipeline.export.fp16 import write_half
 from pipeline.export.gate import Trained, check_gate, draw_least_alike, measure
 from pipeline.export.onnx import export_onnx
-from pipeline.export.quantize import calibrate, quantize
+from pipeline.export.quantize import calibrate, quantize, use_learned_ranges
 from pipeline.export.sensitivity import describe, rank_layers
 from pipeline.preprocess import letterbox, load_image
 from pipeline.records import Parity, write_record
+from pipeline.training.fake_quant import read_ranges
 
 RANGES: Final = "activation-ranges.json"
 RANKED_ON: Final = 8  # images
@@ -25,7 +26,7 @@ def export_student(trained: Trained, out: Path, records: Path, scratch: Path) ->
     """Write `<precision>.onnx` for each precision, with its accuracy on the test split and its parity with torch.
 
     Beside `int8.onnx`, `int8-fp16.onnx` has the same Q/DQ with half-precision floats: what TensorRT's strong typing
-    takes. ONNX Runtime runs it for the parity alone.
+    takes. ONNX Runtime runs it for the parity alone. Where the student was fine-tuned for INT8, both are made of that.
 
     Args:
         trained: The student.
@@ -57,8 +58,13 @@ def _write_files(trained: Trained, out: Path, ranges: Path) -> list[Path]:
         write_half(fp32, fp16)
         files.append(fp16)
     if "int8" in params.precisions:
-        calibrate(fp32, _calibration(trained.dataset), params.int8, ranges)
-        quantize(fp32, ranges, int8, params.int8)
+        source = fp32 if trained.qat is None else ranges.with_name("qat.onnx")
+        if trained.qat is not None:
+            export_onnx(trained.qat, source, params)
+        calibrate(source, _calibration(trained.dataset), params.int8, ranges)
+        if trained.qat is not None:
+            use_learned_ranges(source, ranges, read_ranges(trained.qat))
+        quantize(source, ranges, int8, params.int8)
         write_half(int8, mixed)
         files += [int8, mixed]
     return files

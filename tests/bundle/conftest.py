@@ -9,13 +9,13 @@ import pytest
 
 from pipeline.bundle.unpack import unpack
 from pipeline.bundle.write import write_bundle
+from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.device import probe
 from pipeline.export.onnx import export_onnx
 from pipeline.params import Export
 from pipeline.records import Latency, write_record
 from pipeline.tasks import Task
-from pipeline.training.checkpoint import load_info
 from tests.report.made_up import accuracy, parity, robustness, runtime_latency
 from tests.tiny import awake, save
 

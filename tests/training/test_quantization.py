@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pipeline.backends import load
+from pipeline.checkpoint_info import SKIPPED, load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.digest import file_digest
 from pipeline.export.onnx import export_onnx
@@ -17,7 +18,7 @@ from pipeline.records import Skipped, read_record
 from pipeline.stage import Stage
 from pipeline.tasks import Task
 from pipeline.training import quantization
-from pipeline.training.checkpoint import SKIPPED, load_checkpoint, load_info
+from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.distillation import TeacherJob
 from pipeline.training.fake_quant import RANGES, insert, quantized_layers, read_ranges
 from pipeline.training.prompts import PromptJob, train_prompts
