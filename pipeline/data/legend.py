@@ -74,8 +74,11 @@ def read_legend(file: Path, ignore: Sequence[int | str]) -> Legend:
     _refuse_repeated(file, rows, colours)
     ignored = {_ignored(file, rows, colours, entry) for entry in ignore}
     kept = [row for row in rows if row.value not in ignored]
-    if not 1 <= len(kept) <= UNKNOWN:
-        raise PipelineError(f"{file}: {len(kept)} classes that are not ignored: expected 1 to {UNKNOWN}")
+    if not 2 <= len(kept) <= UNKNOWN:
+        hint = "; one class alone cannot be told from anything: list the background as a class too"
+        raise PipelineError(
+            f"{file}: {len(kept)} classes that are not ignored: expected 2 to {UNKNOWN}{hint if len(kept) == 1 else ''}"
+        )
     table = np.full(2**24 if colours else MAX_ID + 1, UNKNOWN, np.uint8)
     table[list(ignored)] = IGNORE
     table[[row.value for row in kept]] = np.arange(len(kept))

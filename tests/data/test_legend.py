@@ -21,7 +21,8 @@ from pipeline.errors import PipelineError
         ("0 0 256 sky\n", r"classes\.txt:1: expected numbers from 0 to 255"),
         (f"{MAX_ID + 1} sky\n", rf"classes\.txt:1: expected numbers from 0 to {MAX_ID}"),
         ("# nothing\n\n", r"classes\.txt: 0 classes that are not ignored"),
-        ("".join(f"c{number}\n" for number in range(255)), r"255 classes that are not ignored: expected 1 to 254"),
+        ("cell\n", r"classes\.txt: 1 classes that are not ignored.*list the background as a class too"),
+        ("".join(f"c{number}\n" for number in range(255)), r"255 classes that are not ignored: expected 2 to 254$"),
         (None, r"classes\.txt cannot be read: prepare\.masks\.classes should name a text file"),
     ],
 )

@@ -1,6 +1,7 @@
 """fp16 and INT8 files: what is in them, what is left in float, and how near they are."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.export.fp16 import write_half
 from pipeline.export.graph import module_path, nodes_behind, nodes_of, properties_of
 from pipeline.export.onnx import export_onnx
-from pipeline.export.quantize import OPERATORS, calibrate, quantizable, quantize
+from pipeline.export.quantize import OPERATORS, calibrate, quantizable, quantize, use_learned_ranges
 from pipeline.params import Int8
 from tests.tiny import awake, export_params_of, save
 
@@ -162,6 +163,20 @@ def test_calibrate__outliers_are_cut_off(folder: Path, method: str, tmp_path: Pa
     assert all(scales[1][name] <= 1.02 * scale for name, scale in scales[0].items())  # a histogram's bin wider at most
     if method == "percentile":
         assert sum(scales[1][name] < 0.9 * scale for name, scale in scales[0].items()) > len(scales[0]) / 2
+
+
+def test_use_learned_ranges__layers_take_them_and_the_rest_stays(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "ranges.json", tmp_path / "ranges.json")
+    graph = onnx.load(folder / "fp32.onnx")
+    node = next(n for n in graph.graph.node if n.op_type == "Conv" and n.name in quantizable(graph, INT8)[5:])
+    use_learned_ranges(folder / "fp32.onnx", tmp_path / "ranges.json", {module_path(node.name): 12.7, "absent": 1.0})
+    quantize(folder / "fp32.onnx", tmp_path / "ranges.json", tmp_path / "int8.onnx", INT8)
+    before, after = activation_scales(folder / "int8.onnx"), activation_scales(tmp_path / "int8.onnx")
+    changed = f"{node.input[0]}_scale"
+    assert after[changed] == pytest.approx(0.1)
+    assert {name: scale for name, scale in after.items() if name != changed} == {
+        name: scale for name, scale in before.items() if name != changed
+    }
 
 
 def test_calibrate__chunks_make_no_difference(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
