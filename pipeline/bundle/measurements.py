@@ -9,6 +9,7 @@ from pipeline.errors import PipelineError
 from pipeline.tasks import Task
 
 KINDS = ("accuracy", "parity", "robustness")
+PLACES = ("distilled", "export", "engine")  # of the checkpoint, of the ONNX files, of what this device built
 
 
 def measurements_of(results: Path, task: Task, student: str, checkpoint_digest: str) -> dict[str, bytes]:
@@ -21,8 +22,8 @@ def measurements_of(results: Path, task: Task, student: str, checkpoint_digest: 
         PipelineError: if a file is no JSON.
 
     """
-    folder = results / task / student / "distilled"
-    files = {path.stem: path for kind in KINDS for path in folder.glob(f"{kind}-*.json")}
+    folders = [results / task / student / place for place in PLACES]
+    files = {path.stem: path for kind in KINDS for folder in folders for path in folder.glob(f"{kind}-*.json")}
     files["latency"] = results / "latency" / task / f"{student}.json"
     files |= {f"device-{path.parent.name}": path for path in results.glob(f"devices/*/{task}-{student}.json")}
     return {

@@ -10,6 +10,7 @@ from pathlib import Path
 from pipeline.errors import PipelineError
 from pipeline.records import (
     Accuracy,
+    DeviceRecord,
     EngineRecord,
     Latency,
     Parity,
@@ -75,6 +76,7 @@ class TaskResults:
     task: Task
     teacher: Model
     students: tuple[Student, ...]
+    elsewhere: tuple[DeviceRecord, ...] = ()  # brought back from devices
 
     def models(self) -> Iterator[Model]:
         """Yield the teacher, then each student's control (if any) and distilled model."""
@@ -86,7 +88,7 @@ class TaskResults:
 
 
 def read_results(results: Path, task: Task, students: list[str]) -> TaskResults:
-    """Read the records under `results/<task>/` and `results/latency/<task>/`.
+    """Read the records under `results/<task>/`, `results/latency/<task>/` and `results/devices/`.
 
     Raises:
         PipelineError: if a record is missing or malformed, or if scores come from different test sets.
@@ -97,6 +99,11 @@ def read_results(results: Path, task: Task, students: list[str]) -> TaskResults:
         task,
         _read_model(root / "teacher", latencies / "teacher.json", "teacher", "teacher"),
         tuple(_read_student(root / name, latencies) for name in students),
+        tuple(
+            read_record(path, DeviceRecord)
+            for name in students
+            for path in sorted(results.glob(f"devices/*/{task}-{name}.json"))
+        ),
     )
     _refuse_mixed_datasets(found, root)
     return found

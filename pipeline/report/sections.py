@@ -200,6 +200,7 @@ def section(results: TaskResults, dataset: PreparedDataset, history: History) ->
         "agreement": AGREEMENT[results.task],
         "parity": [(model, parity) for model in models for parity in model.parity],
         "builds": [(model, build) for model in models if model.engine for build in model.engine.builds],
+        "elsewhere": _elsewhere(results),
         "history": history_rows(results, history),
     }
 
@@ -207,6 +208,16 @@ def section(results: TaskResults, dataset: PreparedDataset, history: History) ->
 TITLES: Final[dict[Task, str]] = {"detect": "Detection", "segment": "Semantic segmentation"}
 ANSWERS: Final[dict[Task, str]] = {"detect": "boxes", "segment": "the class map"}  # where latency ends
 AGREEMENT: Final[dict[Task, str]] = {"detect": "Boxes matched", "segment": "Pixels equal"}
+
+
+def _elsewhere(results: TaskResults) -> list[Row]:
+    """List what bundles measured on devices, and whether it was this checkpoint."""
+    digests = {student.name: student.distilled.accuracy["torch"].model.digest for student in results.students}
+    return [
+        {"record": record, "timing": timing, "current": record.checkpoint_digest == digests[record.student]}
+        for record in results.elsewhere
+        for timing in record.timings
+    ]
 
 
 def _skipped(results: TaskResults) -> dict[str, list[str]]:

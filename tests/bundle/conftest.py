@@ -13,11 +13,10 @@ from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.device import probe
 from pipeline.export.onnx import export_onnx
-from pipeline.params import Export
 from pipeline.records import Latency, write_record
 from pipeline.tasks import Task
 from tests.report.made_up import accuracy, parity, robustness, runtime_latency
-from tests.tiny import awake, save
+from tests.tiny import awake, export_params_of, save
 
 MODELS: dict[Task, str] = {"detect": "micro-n.yaml", "segment": "micro-n-sem.yaml"}
 
@@ -39,7 +38,7 @@ def write_records(results: Path, checkpoint: Path, task: Task) -> None:
     for runtime, score in (("torch", 0.5), ("onnxruntime-fp32", 0.4987)):
         write_record(folder / f"accuracy-{runtime}.json", accuracy(info, runtime, 0.46, score))
         write_record(folder / f"robustness-{runtime}.json", robustness(info, runtime, score))
-    write_record(folder / "parity-onnxruntime-fp32.json", parity(info, 0.5))
+    write_record(results / task / "toy/export/parity-onnxruntime-fp32.json", parity(info, 0.5))
     runtimes = [runtime_latency("onnxruntime-fp32", 1.5)]
     latency = Latency(model=info, device=probe(), threads=2, batch_size=1, runtimes=runtimes)
     write_record(results / "latency" / task / "toy.json", latency)
@@ -52,7 +51,7 @@ def shipped(
     task: Task = request.param
     root = tmp_path_factory.mktemp(task)
     checkpoint = save(root / "toy", awake(MODELS[task], task, mini_dataset.task_classes(task)), task)
-    params = Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=4)
+    params = export_params_of()
     export_onnx(checkpoint, root / "export/fp32.onnx", params)
     write_records(root / "results", checkpoint, task)
     write_bundle(root / "toy.zip", export=root / "export", results=root / "results", dataset=mini_dataset)

@@ -109,7 +109,7 @@ def test_model_card__leaves_out_another_checkpoints_records(
     shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
     results = Path(shutil.copytree(shipped.results, tmp_path / "results"))
-    record = results / shipped.task / "toy/distilled/parity-onnxruntime-fp32.json"
+    record = results / shipped.task / "toy/export/parity-onnxruntime-fp32.json"
     record.write_text(record.read_text().replace(shipped.digest, "f" * 16))
     write_bundle(tmp_path / "a.zip", export=shipped.export, results=results, dataset=mini_dataset)
     assert "## Parity with the trained network\n\nNot measured." in member(tmp_path / "a.zip", "MODEL_CARD.md")

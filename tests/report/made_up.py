@@ -53,11 +53,13 @@ def write_model(
     runtimes = ["torch", "onnxruntime-fp32"] if role == "distilled" else ["torch"]
     for runtime in runtimes:
         value = score - (0.0003 if runtime != "torch" else 0)
-        write_record(folder / f"accuracy-{runtime}.json", accuracy(info, runtime, size, value))
+        place = folder if runtime == "torch" else folder.parent / "export"
+        write_record(place / f"accuracy-{runtime}.json", accuracy(info, runtime, size, value))
         write_record(folder / f"robustness-{runtime}.json", robustness(info, runtime, value))
     if role == "distilled":
-        write_record(folder / "parity-onnxruntime-fp32.json", parity(info, score))
-        write_record(folder / "engine.json", EngineRecord(model=info, device=device(fingerprint), builds=builds()))
+        write_record(folder.parent / "export/parity-onnxruntime-fp32.json", parity(info, score))
+        built = EngineRecord(model=info, device=device(fingerprint), builds=builds())
+        write_record(folder.parent / "engine/engine.json", built)
     if p50_ms is not None:
         timings = [runtime_latency(runtime, p50_ms * (0.45 if runtime != "torch" else 1)) for runtime in runtimes]
         latency = Latency(

@@ -12,13 +12,24 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.data.prepared import open_dataset
-from pipeline.records import Accuracy, DeviceInfo, Latency, Load, WarmUp, read_record, write_record
+from pipeline.records import (
+    Accuracy,
+    DeviceInfo,
+    DeviceRecord,
+    DeviceTiming,
+    Latency,
+    Load,
+    WarmUp,
+    read_record,
+    write_record,
+)
 from pipeline.report.history import History, read_history
 from pipeline.report.html import DASH, TIMES, params_yaml, render_html
 from pipeline.report.metrics import NOISE
 from pipeline.report.pictures import Picture
 from pipeline.tasks import Task, main_score
 from tests.report.conftest import DETECT, SEGMENT
+from tests.report.made_up import device
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -229,3 +240,25 @@ def test_html__classes_with_objects_or_shares_of_pixels(built: Any) -> None:
 )
 def test_html__robustness_or_why_not(make_run: Callable[..., Any], corrupted: str, words: str) -> None:
     assert words in _text(_render(make_run(tasks=SEGMENT, corrupted=corrupted)))
+
+
+def test_html__what_devices_measured_and_of_which_checkpoint(make_run: Callable[..., Any]) -> None:
+    run = make_run(tasks=DETECT)
+    model = read_record(run.results / "detect/nano/distilled/accuracy-torch.json", Accuracy).model
+    for fingerprint, digest in (("aaa", model.digest), ("bbb", "another")):
+        write_record(
+            run.results / f"devices/{fingerprint}/detect-nano.json",
+            DeviceRecord(
+                format=1, task="detect", student="nano", checkpoint_digest=digest, image_size_px=128, commit="c0ffee",
+                threads=2, device=device(fingerprint), state={"power mode": "15W"},
+                timings=[
+                    DeviceTiming(
+                        runtime="tensorrt", runtime_version="10.3.0", precision="int8", batch_size=1, runs=100,
+                        mean_ms=1.5, p50_ms=1.41, p90_ms=1.6, p99_ms=1.9, compute_p50_ms=1.23,
+                    )
+                ],
+            ),
+        )  # fmt: skip
+    text = _text(_render(run))
+    assert text.count("tensorrt 10.3.0 int8 1 1.41 1.6 1.9 1.23 power mode 15W") == 2
+    assert text.count("an earlier checkpoint, commit c0ffee") == 1
