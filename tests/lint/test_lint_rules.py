@@ -314,3 +314,13 @@ def test_lint__a_layer_is_quantised_where_data_and_weights_are(tmp_path: Path) -
     body = f"{QDQ.replace('y =', 'd =')} f = DequantizeLinear(w, s, z) y = Conv(d, f)"
     both = write(tmp_path, IMAGE, MAP, body, f"{WEIGHT}, float s = {{0.5}}, int8 z = {{0}}")
     assert (lint(both).quantised, lint(both).quantisable) == (1, 1)
+
+
+def test_lint__bytes_of_a_quantiser_are_its_own_fault_alone(tmp_path: Path) -> None:
+    assert broken(lint(write(tmp_path, *CASES["uint8-quantisation"][0]))) == {"uint8-quantisation"}
+
+
+def test_lint__the_dla_is_not_asked_for_constants_nor_for_int8(tmp_path: Path) -> None:
+    body = f"{QDQ.replace('y =', 'd =')} f = DequantizeLinear(w, s, z) e = Erf(f) y = Conv(d, e)"
+    path = write(tmp_path, IMAGE, MAP, body, f"{WEIGHT}, float s = {{0.5}}, int8 z = {{0}}")
+    assert "dla" not in " ".join(broken(lint(path, "11.4", dla=True)))
