@@ -19,7 +19,7 @@ from pipeline.errors import PipelineError
 
 Shape = tuple[int | str | None, ...]  # a number, a name, or nothing known
 OWN: Final = ("", "ai.onnx")  # domains of standard ONNX
-RANDOM: Final = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+RANDOM: Final = {"RandomNormalLike", "RandomUniformLike"}  # not constant, though their inputs may be
 
 
 @dataclass(frozen=True)

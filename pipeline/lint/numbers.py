@@ -11,6 +11,7 @@ from onnx import TensorProto
 from pipeline.lint.graph import Graph
 from pipeline.lint.rule import Place, Rule, Target
 
+QDQ: Final = {"QuantizeLinear", "DequantizeLinear"}
 FP16_MAX: Final = 65504.0
 FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
@@ -34,7 +35,7 @@ def check_uint8(graph: Graph, _: Target) -> Iterator[Place]:
     outside = {entry.name for entry in graph.inputs} | graph.outputs
     for name, kind in graph.types.items():
         users = [graph.producers.get(name), *(node for node, _number in graph.consumers.get(name, []))]
-        quantised = any(node is not None and node.op_type.endswith("quantizeLinear") for node in users)
+        quantised = any(node is not None and node.op_type in QDQ for node in users)
         if kind == TensorProto.UINT8 and name not in outside and not quantised:
             yield Place(name, "a UINT8 tensor that is neither input nor output")
 

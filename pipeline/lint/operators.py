@@ -51,15 +51,14 @@ def opset_range(version: Version) -> tuple[int, int]:
 
 
 def data_types(node: NodeProto, graph: Graph) -> dict[str, set[int]]:
-    """Collect element types by type parameter of the operator's schema (`T`, `T1`), as far as they are known."""
+    """Collect the inputs' element types by the schema's type (`T`, `T1`), as far as they are known."""
     schema = schema_of(node, graph.opset)
     if schema is None:
         return {}
-    parameters = {constraint.type_param_str for constraint in schema.type_constraints}
     found: dict[str, set[int]] = {}
     for number, name in enumerate(node.input):
         formal = schema.inputs[min(number, len(schema.inputs) - 1)]
-        if formal.type_str in parameters and formal.is_homogeneous and name in graph.types:
+        if formal.is_homogeneous and name in graph.types:
             found.setdefault(formal.type_str, set()).add(graph.types[name])
     return found
 

@@ -8,12 +8,12 @@ from typing import Final
 from onnx import TensorProto
 
 from pipeline.lint.graph import Graph, name_of
+from pipeline.lint.numbers import QDQ
 from pipeline.lint.quantisation import QUANTISABLE
 from pipeline.lint.rule import Place, Rule, Target
 
 FIXED_IN: Final = (10, 7)  # the first version known to build INT8 end2end detectors
 LAST_DLA, DLA_AGAIN, EXPLICIT_DLA = (10, 7), (11, 4), (11, 0)
-QDQ: Final = {"QuantizeLinear", "DequantizeLinear"}
 DLA_OPERATORS: Final = {  # NVIDIA's list of layers, in ONNX names
     "Abs", "Add", "Atan", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "Cos",
     "Div", "Equal", "Flatten", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater", "Identity", "LRN", "LeakyRelu",

@@ -21,9 +21,8 @@ def _pairs(graph: Graph) -> Iterator[tuple[NodeProto, int]]:
     for node in graph.nodes:
         if standard(node) and node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
             quantised = node.input[0] if node.op_type == "DequantizeLinear" else node.output[0]
-            zero_point = node.input[2] if len(node.input) > 2 else ""
-            kind = graph.types.get(zero_point) or graph.types.get(quantised)
-            yield node, kind or attribute(node, "output_dtype") or TensorProto.UINT8  # ONNX's default
+            if quantised in graph.types:
+                yield node, graph.types[quantised]
 
 
 def check_zero_point(graph: Graph, _: Target) -> Iterator[Place]:

@@ -151,6 +151,12 @@ def test_lint__attributes_that_tensorrt_lacks(node: str, says: str, tmp_path: Pa
     assert says in finding(path, "attribute").found
 
 
+def test_lint__a_cast_to_a_type_that_tensorrt_lacks(tmp_path: Path) -> None:
+    path = write(tmp_path, "float[4] x", "float[4] y", "[n] s = Cast <to=5> (x) y = Cast <to=1> (s)")
+    assert finding(path, "operator-type").where[0] == "n"
+    assert "Cast of INT16" in finding(path, "operator-type").found
+
+
 def test_lint__an_unsorted_top_k(tmp_path: Path) -> None:
     path = write(tmp_path, "float[9] x", "float[2] y", "[n] y, i = TopK <sorted=0> (x, k)", "int64[1] k = {2}")
     assert "sorted 0" in finding(path, "attribute").found
@@ -166,6 +172,11 @@ def test_lint__scales_are_above_zero(scale: float, tmp_path: Path) -> None:
 def test_lint__a_quantizer_without_zero_point_makes_uint8(tmp_path: Path) -> None:
     path = write(tmp_path, IMAGE, OUT, "[q] q = QuantizeLinear(x, s) y = DequantizeLinear(q, s)", "float s = {0.5}")
     assert errors(path) == {"uint8-quantisation"}
+
+
+def test_lint__a_random_scale_is_not_constant(tmp_path: Path) -> None:
+    path = write(tmp_path, IMAGE, OUT, f"s = RandomUniformLike(c) {QDQ}", "float c = {1}, int8 z = {0}")
+    assert errors(path) == {"scale"}
 
 
 def test_lint__as_many_scales_as_channels(tmp_path: Path) -> None:
@@ -290,3 +301,26 @@ def test_lint__versions_without_a_dla(version: str, has: bool, tmp_path: Path) -
 def test_lint__errors_come_first(tmp_path: Path) -> None:
     path = write(tmp_path, "float[batch,3,4,4] x", "float[batch,3] y", "y = Det(x)")  # the profile's rule runs first
     assert [found.severity for found in lint(path).findings] == ["error", "warning"]
+
+
+def test_lint__axes_of_a_reduction_are_constant(tmp_path: Path) -> None:
+    path = write(tmp_path, "float[4,4] x, int64[1] axes", "float[n,m] y", "[n] y = ReduceSum(x, axes)")
+    assert finding(path, "constant-input").found == "ReduceSum whose input 1 is not constant"
+
+
+def test_lint__a_layer_is_quantised_where_data_and_weights_are(tmp_path: Path) -> None:
+    weights_only = write(tmp_path, IMAGE, MAP, CONV.format(axis=0), f"{WEIGHT}, {TWO}")
+    assert (lint(weights_only).quantised, lint(weights_only).quantisable) == (0, 1)
+    body = f"{QDQ.replace('y =', 'd =')} f = DequantizeLinear(w, s, z) y = Conv(d, f)"
+    both = write(tmp_path, IMAGE, MAP, body, f"{WEIGHT}, float s = {{0.5}}, int8 z = {{0}}")
+    assert (lint(both).quantised, lint(both).quantisable) == (1, 1)
+
+
+def test_lint__bytes_of_a_quantiser_are_its_own_fault_alone(tmp_path: Path) -> None:
+    assert broken(lint(write(tmp_path, *CASES["uint8-quantisation"][0]))) == {"uint8-quantisation"}
+
+
+def test_lint__the_dla_is_not_asked_for_constants_nor_for_int8(tmp_path: Path) -> None:
+    body = f"{QDQ.replace('y =', 'd =')} f = DequantizeLinear(w, s, z) e = Erf(f) y = Conv(d, e)"
+    path = write(tmp_path, IMAGE, MAP, body, f"{WEIGHT}, float s = {{0.5}}, int8 z = {{0}}")
+    assert "dla" not in " ".join(broken(lint(path, "11.4", dla=True)))
