@@ -14,7 +14,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 # Okabe and Ito's palette: told apart by colour-blind readers, and in print.
 COLOURS = {"teacher": "#0072B2", "control": "#E69F00", "distilled": "#007A5A"}
 GREY, INK = "#9A9A9A", "#222222"
-MARKERS = {"torch": "o", "onnxruntime": "s", "tensorrt": "^", "openvino": "D"}  # by the runtime's first word
+MARKERS = {  # by runtime and precision
+    "torch": "o",
+    "onnxruntime-fp32": "s", "onnxruntime-fp16": "p", "onnxruntime-int8": "h",
+    "openvino-fp32": "D", "openvino-int8": "d",
+    "tensorrt-fp32": "^", "tensorrt-fp16": ">", "tensorrt-int8-fp16": "v",
+}  # fmt: skip
 STYLE = {
     "figure.dpi": 144,
     "font.family": "DejaVu Sans",
@@ -50,5 +55,5 @@ def run_look(name: str, names: Iterable[str]) -> dict[str, Any]:
 
 
 def marker_of(runtime: str) -> str:
-    """Choose a runtime's marker; precisions of one runtime share it."""
-    return MARKERS.get(runtime.split("-", maxsplit=1)[0], "P")
+    """Choose the marker of a runtime and its precision."""
+    return MARKERS.get(runtime, "P")
