@@ -111,9 +111,11 @@ def _table(task: Task, entries: Metrics) -> Table:
     columns = _columns(task)
     for heading in columns:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    before = ""
     for name, runtime, values in _rows(entries, main_score(task)):
         cells = [format(values[metric], form) if metric in values else "" for metric, form in columns.values()]
-        table.add_row(name, runtime, *cells)
+        table.add_row(name if name != before else "", runtime, *cells)
+        before = name
     return table
 
 
