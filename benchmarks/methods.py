@@ -55,7 +55,7 @@ def main(
     task = params.students[name_of].task
     table: dict[str, dict[str, Any] | None] = YAML(typ="safe").load((folder / "rows.yaml").read_text())
     state = STATE / folder.name
-    dataset = _dataset(params, state / "dataset")
+    dataset = prepared(params, state / "dataset")
     teacher = _teacher(params, task, dataset, state / task)
     found = [
         {
@@ -76,7 +76,8 @@ def main(
         record(f"{folder.name}_methods" if single else f"{folder.name}_{name_of}_methods", _with_means(found))
 
 
-def _dataset(params: Params, out: Path) -> PreparedDataset:
+def prepared(params: Params, out: Path) -> PreparedDataset:
+    """Prepare the dataset, once."""
     if not (out / "dataset.json").exists():
         prepare_dataset(params.prepare, out)
     return open_dataset(out)
@@ -87,12 +88,12 @@ def _teacher(params: Params, task: Task, dataset: PreparedDataset, state: Path) 
     teacher, prompts = state / "teacher", state / "prompts"
     recipe = params.teacher[task]
     if not (teacher / INFO).exists():
-        job = Job(task, recipe.model, recipe, params.machine, dataset, _made(state / "teacher-state"))
+        job = Job(task, recipe.model, recipe, params.machine, dataset, made(state / "teacher-state"))
         train(job, teacher, teacher / "history.csv", name="teacher", role="teacher", made_by="benchmark")
     if not (prompts / PROMPTS_INFO).exists():
-        work = _made(state / "prompts-state")
+        work = made(state / "prompts-state")
         prompt_job = PromptJob(task, params.prompt, recipe, params.machine, dataset, teacher, work)
-        train_prompts(prompt_job, prompts, _made(prompts) / "history.csv")
+        train_prompts(prompt_job, prompts, made(prompts) / "history.csv")
     return TeacherJob(teacher, prompts, params.distill.method, params.distill.recipe(task))
 
 
@@ -106,7 +107,7 @@ def _student(job: Job, teacher: TeacherJob, name: str, row: Any, seed: int, stat
     out = state / f"{name}-{seed}-{value_digest([what, job.model, job.training.model_dump()])[:8]}"
     if (out / "wall_s").exists():
         return out
-    job = replace(job, training=training, state_dir=_made(out / "state"))
+    job = replace(job, training=training, state_dir=made(out / "state"))
     start = time.perf_counter()
     if row is None:
         train(job, out, out / "history.csv", name=name, role="control", made_by="benchmark")
@@ -153,7 +154,8 @@ def _with_means(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found + means
 
 
-def _made(folder: Path) -> Path:
+def made(folder: Path) -> Path:
+    """Return a folder that exists."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.export.onnx import export_onnx
-from pipeline.params import Export
-from tests.tiny import awake, save
+from tests.tiny import awake, export_params_of, save
 
 ROOT = Path(__file__).parents[1]
 # Import name -> distribution, where they differ.
@@ -43,7 +42,7 @@ finally:
 def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("model") / "fp32.onnx"
     checkpoint = save(out.with_name("toy"), awake("micro-n.yaml"))
-    export_onnx(checkpoint, out, Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=4))
+    export_onnx(checkpoint, out, export_params_of())
     return out
 
 

@@ -20,15 +20,15 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.boxes import predict_boxes
 from pipeline.evaluation.masks import segment
 from pipeline.export.onnx import export_onnx
-from pipeline.params import Export, Params
+from pipeline.params import Params
 from pipeline.predict import MAX_DETECTIONS, NMS_IOU, Predictor
 from pipeline.preprocess import load_image
 from pipeline.tasks import Task
-from tests.tiny import awake, save
+from tests.tiny import awake, export_params_of, save
 
 ROOT = Path(__file__).parents[1]
 MODELS: dict[Task, str] = {"detect": "micro-n.yaml", "segment": "micro-n-sem.yaml"}
-EXPORT = Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=4)
+EXPORT = export_params_of()
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,7 @@ def _cases(
     found = []
     for backend in backends:
         side = backend.metadata.image_size_px
-        of = [Case(1, PHASES, partial(_run, backend, endless, evaluate))]
+        of = [Case(1, PHASES, partial(run_image, backend, endless, evaluate))]
         if backend.phases is not None:
             run = partial(_device_phases, backend.phases, cycle(inputs[side, 1]))
             of.append(Case(1, (*DEVICE_PHASES, "whole"), run))
@@ -159,8 +159,8 @@ def _batches(images: Sequence[Image], side: int, size: int) -> list[Array]:
     return [np.stack([letterbox(next(endless), side)[0] for _ in range(size)]) for _ in range(BATCHES)]
 
 
-def _run(backend: Backend, images: Iterator[Image], evaluate: Evaluate) -> Run:
-    """Take one image through all phases."""
+def run_image(backend: Backend, images: Iterator[Image], evaluate: Evaluate) -> Run:
+    """Take the next image through all phases; returns nanoseconds in the order of `PHASES`."""
     image = next(images)
     start = perf_counter_ns()
     square, transform = letterbox(image, backend.metadata.image_size_px)

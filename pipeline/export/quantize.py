@@ -14,9 +14,11 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import (
+    HistogramCollector,
     TensorData,
     create_calibrator,
     load_tensors_data,
@@ -61,6 +63,11 @@ def calibrate(source: Path, images: Iterable[Array], params: Int8, ranges: Path)
             source, OPERATORS, f"{folder}/augmented.onnx", METHODS[params.calibration],
             extra_options={"symmetric": True, "percentile": params.percentile},
         )  # fmt: skip
+        if params.calibration != "minmax":
+            calibrator.collector = _Collector(
+                calibrator.method, calibrator.symmetric, calibrator.num_bins, calibrator.num_quantized_bins,
+                calibrator.percentile, calibrator.scenario,
+            )  # fmt: skip
         name = onnx.load(source, load_external_data=False).graph.input[0].name
         remaining = iter(images)
         while chunk := list(islice(remaining, AT_ONCE)):
@@ -140,6 +147,18 @@ class _Reader(CalibrationDataReader):
     def get_next(self) -> dict[str, Array] | None:
         """Return the next image as a batch of one, None after the last."""
         return next(self.inputs, None)
+
+
+class _Collector(HistogramCollector):
+    """Counts a zero with each tensor, which a symmetric range holds anyway.
+
+    numpy makes no histogram of values that differ by a rounding error alone, as those of a dead layer may.
+    """
+
+    def collect(self, name_to_arr: dict[str, list[npt.NDArray[np.float32]]]) -> None:
+        """Add activations by tensor name."""
+        zero = np.zeros(1, np.float32)
+        super().collect({name: np.concatenate([*map(np.ravel, found), zero]) for name, found in name_to_arr.items()})
 
 
 def _require_layer(graph: onnx.ModelProto, layer: str, source: Path) -> None:

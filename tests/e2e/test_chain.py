@@ -147,7 +147,7 @@ def test_chain__an_experiment_with_another_method_reruns_the_distillation_and_wh
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     stages = re.findall(r"Running stage '([^']+)'", done.stdout)
     assert {"distill@micro-s", "distill@micro-s-sem", "export@micro-s", "report"} <= set(stages)
-    follows = {"distill", "evaluate", "robustness", "export", "probe", "engine", "benchmark", "report"}
+    follows = {"distill", "qat", "evaluate", "robustness", "export", "probe", "engine", "benchmark", "report"}
     assert {stage.split("@")[0] for stage in stages} <= follows
 
 

@@ -179,6 +179,23 @@ def test_use_learned_ranges__layers_take_them_and_the_rest_stays(folder: Path, t
     }
 
 
+@pytest.mark.parametrize("folder", ["micro-n.yaml"], indirect=True)
+def test_calibrate__a_dead_layer_has_a_range_too(folder: Path, tmp_path: Path) -> None:
+    model = onnx.load(folder / "fp32.onnx")
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    for tensor in model.graph.initializer:
+        if tensor.name == first.input[1]:  # what is left of it are rounding errors
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1e-7), tensor.name))
+        elif tensor.name == first.input[2]:
+            tensor.CopyFrom(numpy_helper.from_array(np.full(tensor.dims, 3.7, np.float32), tensor.name))
+    onnx.save(model, tmp_path / "dead.onnx")
+    params = INT8.model_copy(update={"calibration": "percentile"})
+    calibrate(tmp_path / "dead.onnx", images(), params, tmp_path / "ranges.json")
+    quantize(tmp_path / "dead.onnx", tmp_path / "ranges.json", tmp_path / "int8.onnx", params)
+    scale = activation_scales(tmp_path / "int8.onnx")["/model.0/act/Relu_output_0_scale"]
+    assert scale == pytest.approx(3.7 / 127, rel=0.01)
+
+
 def test_calibrate__chunks_make_no_difference(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.export.quantize.AT_ONCE", 3)
     calibrate(folder / "fp32.onnx", images(), INT8, tmp_path / "ranges.json")

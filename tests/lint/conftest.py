@@ -14,10 +14,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from pipeline.export.onnx import export_onnx
-from pipeline.params import Export
-from tests.tiny import SIZE_PX, awake, save
+from tests.tiny import SIZE_PX, awake, export_params_of, save
 
-FIXED = Export(opset=17, dynamic_batch=False, max_drop=0.002, parity_images=4)
+FIXED = export_params_of(dynamic_batch=False)
 HEAD_OUTPUTS = ("cv2.0.2", "cv2.1.2", "cv2.2.2", "cv3.0.2", "cv3.1.2", "cv3.2.2")
 
 

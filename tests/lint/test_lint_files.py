@@ -10,10 +10,9 @@ import pytest
 
 from pipeline.export.onnx import export_onnx
 from pipeline.lint import lint
-from pipeline.params import Export
 from pipeline.tasks import Task
 from tests.lint.graphs import broken, errors
-from tests.tiny import SIZE_PX, awake, save
+from tests.tiny import SIZE_PX, awake, export_params_of, save
 
 
 def slow(*values: Any) -> Any:
@@ -38,7 +37,7 @@ def test_lint__what_the_pipeline_exports_is_ready(
     name: str, task: Task, end2end: bool | None, opset: int, tmp_path: Path
 ) -> None:
     folder = save(tmp_path / "toy", awake(name, task, end2end=end2end), task)
-    params = Export(opset=opset, dynamic_batch=True, max_drop=0.002, parity_images=4)
+    params = export_params_of(opset=opset)
     export_onnx(folder, tmp_path / "fp32.onnx", params)
     report = lint(tmp_path / "fp32.onnx")
     assert report.ready

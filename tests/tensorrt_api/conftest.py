@@ -14,9 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.export.onnx import export_onnx
-from pipeline.params import Export
 from pipeline.tasks import Task
-from tests.tiny import awake, save
+from tests.tiny import awake, export_params_of, save
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / ".venv/tensorrt"
@@ -30,7 +29,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export both tasks' tiny models, and make files that the exporter does not make."""
     folder = tmp_path_factory.mktemp("tensorrt")
     models: dict[Task, str] = {"detect": "micro-n.yaml", "segment": "micro-n-sem.yaml"}
-    export = Export(opset=17, dynamic_batch=True, max_drop=0.002, parity_images=4)
+    export = export_params_of()
     for task, name in models.items():
         save(folder / task, awake(name, task), task)
         export_onnx(folder / task, folder / f"{task}.onnx", export)
