@@ -40,7 +40,7 @@ $(VENV)/.ready: requirements.txt
 	$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 13); sys.exit(0 if ok else f"Python 3.11 or 3.12 is needed, $(PYTHON) is {sys.version.split()[0]}: run make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q "$$(grep '^uv==' requirements.txt)"
-	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r requirements.txt
+	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python --no-deps -r requirements.txt
 	touch $@
 
 # What tests/tensorrt_api needs. Not in requirements.txt: several versions side by side, and NVIDIA's licence.
