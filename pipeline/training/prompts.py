@@ -27,6 +27,7 @@ from pipeline.training.data import EpochSampler, build_images, build_train_loade
 from pipeline.training.devices import backend_device
 from pipeline.training.history import write_history
 from pipeline.training.state import load_state, save_state
+from pipeline.training.task_loss import build_task_loss
 from pipeline.training.trainer import Job, ultralytics_arguments
 
 WEIGHTS, INFO = "prompts.safetensors", "prompts.json"
@@ -138,7 +139,7 @@ def _fit(teacher: nn.Module, job: PromptJob) -> tuple[dict[str, Tensor], list[di
         history = state["history"]
         print(f"Resuming after iteration {len(history)} of {params.iterations}")
 
-    step = PromptStep(teacher, prompts, params)
+    step = PromptStep(job.task, teacher, prompts, params)
     batches = _batches(teacher.args, job, start=len(history))
     console = Console(stderr=True)
     for iteration in track(range(len(history), params.iterations), description="prompts", console=console):
@@ -159,9 +160,9 @@ def _fit(teacher: nn.Module, job: PromptJob) -> tuple[dict[str, Tensor], list[di
 class PromptStep:
     """The prompt loss of a batch: the prompted teacher's task loss and the overlap of its masks."""
 
-    def __init__(self, teacher: nn.Module, prompts: nn.ParameterList, params: Prompt) -> None:
+    def __init__(self, task: Task, teacher: nn.Module, prompts: nn.ParameterList, params: Prompt) -> None:
         self.teacher, self.prompts, self.params = teacher, prompts, params
-        self.criterion = teacher.init_criterion()  # type: ignore[operator]
+        self.criterion = build_task_loss(task, teacher)
         self.overlaps: list[Tensor] = []
 
     def __call__(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:

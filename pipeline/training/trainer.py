@@ -31,6 +31,7 @@ from pipeline.tasks import ULTRALYTICS_TASK, Task, main_score
 from pipeline.training.data import EpochSampler, build_images, build_train_loader, describe
 from pipeline.training.devices import choose_device
 from pipeline.training.state import load_state, save_state
+from pipeline.training.task_loss import build_task_loss
 
 STATE_FILE = "last.pt"
 
@@ -125,6 +126,14 @@ class Trainer(DetectionTrainer):
         if not isinstance(self.model, nn.Module):
             self.model: nn.Module = self.job.build_model()
 
+    def build_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:
+        """Update all parameters in one kernel on the CPU, where small models spend a tenth of a step on it."""
+        optimizer = super().build_optimizer(*arguments, **options)
+        if self.device.type == "cpu" and "fused" in optimizer.defaults:
+            for group in (optimizer.defaults, *optimizer.param_groups):
+                group["fused"] = True
+        return optimizer
+
     def get_validator(self) -> DetectionValidator:
         """Validate as Ultralytics does for the task."""
         validator = VALIDATORS[self.job.task]
@@ -133,7 +142,7 @@ class Trainer(DetectionTrainer):
     def _setup_train(self) -> None:
         super()._setup_train()
         model = unwrap_model(self.model)
-        model.criterion = model.init_criterion()
+        model.criterion = build_task_loss(self.job.task, model)
         if self.start_epoch and hasattr(model.criterion, "updates"):  # the one-to-many weight of end-to-end heads
             model.criterion.updates = self.start_epoch - 1
             model.criterion.update()
