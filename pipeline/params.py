@@ -54,6 +54,7 @@ class Machine(Section):
 
     device: str | int
     workers: Annotated[int, Field(ge=0)]
+    modelopt_python: str | None
 
     @field_validator("device")
     @classmethod
@@ -225,9 +226,16 @@ class RobustnessParams(Section):
 class Int8(Section):
     """Static quantization."""
 
+    quantizer: Literal["onnxruntime", "modelopt"]
     calibration: Literal["minmax", "entropy", "percentile"]
     percentile: Annotated[float, Field(gt=50, le=100)]
     float_layers: list[str]
+
+    @model_validator(mode="after")
+    def _calibrates(self) -> Int8:
+        if self.quantizer == "modelopt" and self.calibration == "percentile":
+            raise ValueError("calibration should be minmax or entropy, as ModelOpt knows no percentile")
+        return self
 
 
 class Export(Section):
@@ -316,6 +324,12 @@ class Params(Section):
     engine: Engine
     benchmark: Benchmark
     report: Report
+
+    @model_validator(mode="after")
+    def _learned_ranges_are_used(self) -> Params:
+        if self.qat.enabled and self.export.int8.quantizer == "modelopt":
+            raise ValueError("qat.enabled needs export.int8.quantizer onnxruntime: ModelOpt would calibrate anew")
+        return self
 
     @model_validator(mode="after")
     def _students_can_be_trained(self) -> Params:

@@ -24,7 +24,7 @@ def work(stage: Stage) -> None:
         qat=None if (qat / SKIPPED).exists() else qat,
     )
     with stage.publish(artifacts / "export") as out, stage.publish(results / "export") as records:
-        export_student(trained, out, records, stage.state_dir)
+        export_student(trained, out, records, stage.state_dir, stage.params.machine.modelopt_python)
 
 
 if __name__ == "__main__":

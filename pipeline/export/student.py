@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipeline.backends import Array, load
 from pipeline.data.prepared import PreparedDataset
 from pipeline.export.fp16 import write_half
 from pipeline.export.gate import Trained, check_gate, draw_least_alike, measure
+from pipeline.export.modelopt import quantize_with_modelopt
 from pipeline.export.onnx import export_onnx
 from pipeline.export.quantize import calibrate, quantize, use_learned_ranges
 from pipeline.export.sensitivity import describe, rank_layers
@@ -22,7 +24,9 @@ RANGES: Final = "activation-ranges.json"
 RANKED_ON: Final = 8  # images
 
 
-def export_student(trained: Trained, out: Path, records: Path, scratch: Path) -> None:
+def export_student(
+    trained: Trained, out: Path, records: Path, scratch: Path, modelopt_python: str | None = None
+) -> None:
     """Write `<precision>.onnx` for each precision, with its accuracy on the test split and its parity with torch.
 
     Beside `int8.onnx`, `int8-fp16.onnx` has the same Q/DQ with half-precision floats: what TensorRT's strong typing
@@ -33,13 +37,14 @@ def export_student(trained: Trained, out: Path, records: Path, scratch: Path) ->
         out: Folder for the ONNX files.
         records: Folder for their records.
         scratch: Folder for what a person needs after a failure.
+        modelopt_python: Interpreter of ModelOpt's environment; None: this one.
 
     Raises:
         PipelineError: if a file costs more of the main score than `export.max_drop` allows.
 
     """
     ranges = scratch / RANGES
-    files = _write_files(trained, out, ranges)
+    files = _write_files(trained, out, ranges, modelopt_python or sys.executable)
     measured = [measure(trained, load(file), file.stat().st_size / 1e6) for file in files]
     parities = [parity for _, parity in measured]
     check_gate(parities, "\n".join(_advice(trained, out, ranges, parities)))
@@ -49,7 +54,7 @@ def export_student(trained: Trained, out: Path, records: Path, scratch: Path) ->
             write_record(records / f"accuracy-{accuracy.runtime}.json", accuracy)
 
 
-def _write_files(trained: Trained, out: Path, ranges: Path) -> list[Path]:
+def _write_files(trained: Trained, out: Path, ranges: Path, modelopt_python: str) -> list[Path]:
     params = trained.export
     fp32, fp16, int8, mixed = (out / f"{name}.onnx" for name in ("fp32", "fp16", "int8", "int8-fp16"))
     export_onnx(trained.checkpoint, fp32, params)
@@ -61,10 +66,13 @@ def _write_files(trained: Trained, out: Path, ranges: Path) -> list[Path]:
         source = fp32 if trained.qat is None else ranges.with_name("qat.onnx")
         if trained.qat is not None:
             export_onnx(trained.qat, source, params)
-        calibrate(source, _calibration(trained.dataset), params.int8, ranges)
-        if trained.qat is not None:
-            use_learned_ranges(source, ranges, read_ranges(trained.qat))
-        quantize(source, ranges, int8, params.int8)
+        if params.int8.quantizer == "modelopt":
+            quantize_with_modelopt(source, _calibration(trained.dataset), int8, params.int8, modelopt_python)
+        else:
+            calibrate(source, _calibration(trained.dataset), params.int8, ranges)
+            if trained.qat is not None:
+                use_learned_ranges(source, ranges, read_ranges(trained.qat))
+            quantize(source, ranges, int8, params.int8)
         write_half(int8, mixed)
         files += [int8, mixed]
     return files
@@ -85,5 +93,7 @@ def _advice(trained: Trained, out: Path, ranges: Path, parities: list[Parity]) -
         yield "fp32 should be equal to torch: try another export.opset"
     if any(parity.precision == "int8" for parity in failed):
         params, images = trained.export.int8, list(islice(_calibration(trained.dataset), RANKED_ON))
+        if not ranges.exists():
+            calibrate(out / "fp32.onnx", iter(images), params, ranges)
         yield describe(rank_layers(out / "fp32.onnx", ranges, images, params, trained.evaluate))
         yield "Or try another export.int8.calibration, or fine-tune the student with quantization: qat.enabled"
