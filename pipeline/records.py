@@ -11,7 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.tasks import Task, main_score
 
 Role = Literal["teacher", "control", "distilled", "qat"]
-Runtime = Literal["onnxruntime", "tensorrt", "openvino"]
+Runtime = Literal["onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "openvino"]
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # records from elsewhere choose no path
 

@@ -71,7 +71,8 @@ def load(path: Path, device: str = "cpu", threads: int = 0, runtime: str = "onnx
         path: The folder or the file.
         device: `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of one inference, 0 for all that this process may use. Torch has one setting per process.
-        runtime: What runs an `.onnx` file: onnxruntime or openvino.
+        runtime: What runs an `.onnx` file: onnxruntime (on the device's own provider), onnxruntime_cuda,
+            onnxruntime_tensorrt or openvino.
 
     Raises:
         PipelineError: if the path is none of these, the device is not to be had, the file lacks the pipeline's
@@ -89,7 +90,7 @@ def load(path: Path, device: str = "cpu", threads: int = 0, runtime: str = "onnx
     if path.suffix == ".onnx":
         from pipeline.backends.onnxruntime import load_onnx
 
-        return load_onnx(path, device, threads)
+        return load_onnx(path, device, threads, f"onnxruntime_{kind}" if runtime == "onnxruntime" else runtime)
     if path.suffix == ".plan":
         from pipeline.backends.tensorrt import load_plan
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from pipeline.backends import Backend, load
 from pipeline.records import EngineRecord, read_record
+
+PLACES: Final = {  # of a backend's files, and where it runs them
+    "tensorrt": ("engine", "cuda"),
+    "onnxruntime_cuda": ("export", "cuda"),
+    "onnxruntime_tensorrt": ("export", "cuda"),
+}
 
 
 def load_built(student: Path, threads: int) -> Iterator[Backend]:
@@ -17,9 +24,7 @@ def load_built(student: Path, threads: int) -> Iterator[Backend]:
         threads: CPU threads of one inference, see `load`.
 
     """
-    exported, engines = student / "export", student / "engine"
-    for build in read_record(engines / "engine.json", EngineRecord).builds:
-        if build.backend == "tensorrt" and build.file is not None:
-            yield load(engines / build.file, "cuda", threads)
-        elif build.file is not None:
-            yield load(exported / build.file, threads=threads, runtime=build.backend)
+    for build in read_record(student / "engine/engine.json", EngineRecord).builds:
+        if build.file is not None:
+            folder, device = PLACES.get(build.backend, ("export", "cpu"))
+            yield load(student / folder / build.file, device, threads, build.backend)

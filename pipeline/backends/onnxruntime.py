@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy.typing as npt
 import onnxruntime
@@ -11,29 +11,41 @@ import onnxruntime
 from pipeline.backends import Array, Backend, read_metadata
 from pipeline.errors import PipelineError
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+CPU: Final = "CPUExecutionProvider"
+PROVIDERS: Final = {
+    "onnxruntime_cpu": CPU,
+    "onnxruntime_cuda": "CUDAExecutionProvider",
+    "onnxruntime_tensorrt": "TensorrtExecutionProvider",
+}
 
 
-def load_onnx(path: Path, device: str, threads: int) -> Backend:
-    """Open a session on exactly the asked device; `load` explains the arguments.
+def load_onnx(path: Path, device: str, threads: int, runtime: str) -> Backend:
+    """Open a session on exactly the asked device with exactly the asked provider; `load` explains the arguments.
 
-    The CUDA provider keeps its defaults, TF32 among them. Nodes without a CUDA kernel (shapes) run on the CPU.
+    The CUDA provider keeps its defaults, TF32 among them. Nodes without a CUDA kernel (shapes) run on the CPU. The
+    TensorRT provider has to take the whole graph; it builds its engine here, anew for each session.
     """
     if not path.exists():
         raise PipelineError(f"{path} not found: run `dvc repro` to make it")
     kind, _, number = device.partition(":")
-    _require(PROVIDERS[kind], onnxruntime.get_available_providers(), device)
+    provider = PROVIDERS[runtime]
+    if (kind == "cpu") != (provider == CPU):
+        raise PipelineError(f"device {device}: {provider} does not run there")
+    _require(provider, offered(), device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
-    provider = (PROVIDERS[kind], {"device_id": number or "0"} if kind == "cuda" else {})
-    session = _open(path, device, options, provider)
-    _require(PROVIDERS[kind], session.get_providers(), device)
+    settings = {} if kind == "cpu" else {"device_id": number or "0"}
+    if runtime == "onnxruntime_tensorrt":
+        settings |= _allowed_types(path, options)
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session = _open(path, device, options, provider, settings)
+    _require(provider, session.get_providers(), device)
     metadata = read_metadata(path, session.get_modelmeta().custom_metadata_map)
     if metadata.precision == "int8-fp16":  # ONNX Runtime 1.32 computes wrong numbers when it optimises such a graph
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = _open(path, device, options, provider)
+        session = _open(path, device, options, provider, settings)
     name, shape = session.get_inputs()[0].name, session.get_inputs()[0].shape  # dynamic sides are strings
 
     def run(images: Array) -> list[npt.NDArray[Any]]:
@@ -42,20 +54,33 @@ def load_onnx(path: Path, device: str, threads: int) -> Backend:
         return list(session.run(None, {name: images}))
 
     dynamic_batch = not isinstance(shape[0], int)
-    return Backend(f"onnxruntime-{metadata.precision}", device, threads, dynamic_batch, metadata, run)
+    prefix = "onnxruntime" if kind == "cpu" else runtime
+    return Backend(f"{prefix}-{metadata.precision}", device, threads, dynamic_batch, metadata, run)
 
 
-def _open(path: Path, device: str, options: Any, provider: tuple[str, dict[str, str]]) -> Any:
+def offered() -> list[str]:
+    """List the providers of the installed ONNX Runtime."""
+    return list(onnxruntime.get_available_providers())
+
+
+def _open(path: Path, device: str, options: Any, provider: str, settings: dict[str, str]) -> Any:
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        return onnxruntime.InferenceSession(str(path), options, providers=[(provider, settings)])
     except Exception as error:  # ONNX Runtime's errors share no base class
-        raise PipelineError(f"{path}: ONNX Runtime cannot load it on {device}: {error}") from error
+        raise PipelineError(f"{path}: ONNX Runtime cannot load it on {device} with {provider}: {error}") from error
+
+
+def _allowed_types(path: Path, options: Any) -> dict[str, str]:
+    """Allow the TensorRT provider, which types weakly, the types that the file has beside float32, and no others."""
+    on_cpu = _open(path, "cpu", options, CPU, {})
+    precision = read_metadata(path, on_cpu.get_modelmeta().custom_metadata_map).precision
+    return {f"trt_{name}_enable": "1" for name in precision.split("-") if name != "fp32"}
 
 
 def _require(provider: str, present: list[str], device: str) -> None:
     if provider not in present:
         raise PipelineError(
             f"device {device}: ONNX Runtime {onnxruntime.__version__} does not offer {provider} here "
-            f"(it offers {', '.join(present)}). Install onnxruntime-gpu in place of onnxruntime, with the CUDA "
-            "and cuDNN versions that it asks for, or use device cpu"
+            f"(it offers {', '.join(present)}). Install onnxruntime-gpu in place of onnxruntime, with the CUDA, "
+            "cuDNN and TensorRT versions that it asks for, or use device cpu"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -86,6 +87,15 @@ def _onnxruntime(job: EngineJob, precision: str) -> Built:
     return _built("onnxruntime", precision, file, job.device), None
 
 
+def _onnxruntime_gpu(job: EngineJob, precision: str, runtime: Runtime) -> Built:
+    from pipeline.backends.onnxruntime import PROVIDERS, offered
+
+    if PROVIDERS[runtime] not in offered():
+        return _skipped(runtime, precision, job.device, f"ONNX Runtime offers {', '.join(offered())} here")
+    file = job.exported / f"{precision}.onnx"
+    return _built(runtime, precision, file, job.device), load(file, "cuda", runtime=runtime)
+
+
 def _openvino(job: EngineJob, precision: str) -> Built:
     from pipeline.backends.openvino import PRECISIONS
 
@@ -114,6 +124,8 @@ def _tensorrt(job: EngineJob, precision: str) -> Built:
 
 BUILDERS: Final[dict[str, Callable[[EngineJob, str], Built]]] = {
     "onnxruntime": _onnxruntime,
+    "onnxruntime_cuda": partial(_onnxruntime_gpu, runtime="onnxruntime_cuda"),
+    "onnxruntime_tensorrt": partial(_onnxruntime_gpu, runtime="onnxruntime_tensorrt"),
     "openvino": _openvino,
     "tensorrt": _tensorrt,
 }
@@ -121,14 +133,19 @@ BUILDERS: Final[dict[str, Callable[[EngineJob, str], Built]]] = {
 
 def _built(backend: Runtime, precision: str, file: Path, device: DeviceInfo) -> BackendBuild:
     return BackendBuild(
-        backend=backend, precision=precision, status="built", reason=None, version=device.versions.get(backend),
+        backend=backend, precision=precision, status="built", reason=None, version=_version(backend, device),
         file=file.name, size_mb=file.stat().st_size / 1e6, layer_shares=None,
     )  # fmt: skip
 
 
 def _skipped(backend: Runtime, precision: str, device: DeviceInfo, reason: str) -> Built:
     build = BackendBuild(
-        backend=backend, precision=precision, status="skipped", reason=reason, version=device.versions.get(backend),
+        backend=backend, precision=precision, status="skipped", reason=reason, version=_version(backend, device),
         file=None, size_mb=None, layer_shares=None,
     )  # fmt: skip
     return build, None
+
+
+def _version(backend: Runtime, device: DeviceInfo) -> str | None:
+    package, _, _provider = backend.partition("_")
+    return device.versions.get(package)

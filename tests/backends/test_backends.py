@@ -2,7 +2,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from pipeline.backends.torch import deployed
 from pipeline.device import available_threads
 from pipeline.errors import PipelineError
 from pipeline.evaluation.difference import match
+from pipeline.export.graph import properties_of, save_graph
 from pipeline.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,57 @@ def test_load__a_session_without_the_asked_provider_is_an_error(
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
     with pytest.raises(PipelineError, match="onnxruntime-gpu"):
         load(onnx_file, device="cuda")
+
+
+class SessionOnGpu:
+    """Answers as a session on the asked provider would, and computes on the CPU."""
+
+    asked: ClassVar[list[tuple[str, dict[str, str], onnxruntime.SessionOptions]]] = []
+    real = onnxruntime.InferenceSession
+
+    def __init__(self, path: str, options: onnxruntime.SessionOptions, providers: list[Any]) -> None:
+        self.asked.append((*providers[0], options))
+        self.get_providers = lambda: [providers[0][0], "CPUExecutionProvider"]
+        self.session = self.real(path, providers=["CPUExecutionProvider"])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+
+@pytest.mark.parametrize(
+    ("precision", "types"),
+    [
+        ("fp32", {}),
+        ("fp16", {"trt_fp16_enable": "1"}),
+        ("int8", {"trt_int8_enable": "1"}),
+        ("int8-fp16", {"trt_int8_enable": "1", "trt_fp16_enable": "1"}),
+    ],
+)
+def test_load__tensorrt_provider_computes_all_of_a_file_in_its_own_types(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, types: dict[str, str]
+) -> None:
+    graph = onnx.load(onnx_file)
+    save_graph(graph, tmp_path / "model.onnx", {**properties_of(graph), "precision": precision})
+    SessionOnGpu.asked.clear()
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", SessionOnGpu)
+
+    backend = load(tmp_path / "model.onnx", "cuda:1", runtime="onnxruntime_tensorrt")
+
+    provider, settings, options = SessionOnGpu.asked[-1]
+    assert provider == "TensorrtExecutionProvider"
+    assert settings == {"device_id": "1", **types}
+    assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+    assert backend.runtime == f"onnxruntime_tensorrt-{precision}"
+
+
+def test_load__cuda_provider_is_told_from_the_cpu_by_its_name(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", SessionOnGpu)
+    assert load(onnx_file, "cuda").runtime == load(onnx_file, "cuda", runtime="onnxruntime_cuda").runtime
+    assert load(onnx_file, "cuda").runtime == "onnxruntime_cuda-fp32"
+    with pytest.raises(PipelineError, match="device cpu: CUDAExecutionProvider does not run there"):
+        load(onnx_file, "cpu", runtime="onnxruntime_cuda")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:x", "0"])

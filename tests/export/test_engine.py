@@ -72,6 +72,12 @@ def test_build_engines__each_backend_with_each_precision_is_built_or_says_why_no
     assert loaded == [f"{b}-{p}" for b, p in builds if (b, p) in built]
 
 
+def test_build_engines__a_provider_that_is_not_offered_is_skipped(trained: Trained, tmp_path: Path) -> None:
+    builds = build(trained, ["onnxruntime_cuda", "onnxruntime_tensorrt"], tmp_path)
+    assert {found.status for found in builds.values()} == {"skipped"}
+    assert all("CPUExecutionProvider" in str(found.reason) and found.version for found in builds.values())
+
+
 def test_build_engines__what_compiles_here_is_measured_here(trained: Trained, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     build(trained, ["openvino"], tmp_path)
