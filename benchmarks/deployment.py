@@ -31,7 +31,8 @@ from pipeline.evaluation.latency import IMAGES, SCORE_THRESHOLD, run_image
 from pipeline.export.gate import Trained, check_gate, measure
 from pipeline.export.student import export_student
 from pipeline.export.ultralytics import export_ultralytics
-from pipeline.params import Params, load_params
+from pipeline.params import Params
+from pipeline.params_file import load_params
 from pipeline.preprocess import load_image
 from pipeline.records import Accuracy, Parity, read_record
 from pipeline.training.run import train

@@ -27,7 +27,7 @@ from models import build
 from pipeline.distill import build_loss
 from pipeline.distill.losses import LOSSES
 from pipeline.features import frozen, head_channels
-from pipeline.params import load_params
+from pipeline.params_file import load_params
 from pipeline.training.criterion import DistillationCriterion
 from pipeline.training.weighting import Weighting
 

@@ -28,7 +28,8 @@ from pipeline.data.prepare import prepare_dataset
 from pipeline.data.prepared import PreparedDataset, Split, open_dataset
 from pipeline.digest import value_digest
 from pipeline.evaluation.accuracy import evaluate
-from pipeline.params import DistillRecipe, Params, load_params
+from pipeline.params import DistillRecipe, Params
+from pipeline.params_file import load_params
 from pipeline.records import Accuracy
 from pipeline.tasks import SCORES, Task
 from pipeline.training.devices import backend_device

@@ -48,7 +48,7 @@ def show(
 def check_data() -> None:
     """Read the dataset that params.yaml names and list its defects; write nothing."""
     from pipeline.data.prepare import prepare_dataset
-    from pipeline.params import load_params
+    from pipeline.params_file import load_params
 
     with TemporaryDirectory() as folder:
         prepare_dataset(load_params().prepare, Path(folder) / "dataset")
@@ -112,7 +112,7 @@ def bundle(
     """Pack a student for a device: models, scripts, samples with expected answers, a model card."""
     from pipeline.bundle.write import write_bundle
     from pipeline.data.prepared import open_dataset
-    from pipeline.params import load_params
+    from pipeline.params_file import load_params
 
     students = load_params().students
     if student not in students:

@@ -20,7 +20,8 @@ from ruamel.yaml import YAML
 
 from pipeline.digest import tree_digest, value_digest
 from pipeline.errors import PipelineError
-from pipeline.params import Params, load_params
+from pipeline.params import Params
+from pipeline.params_file import load_params
 from pipeline.tasks import Task
 
 STATE = Path(".state")

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.data.prepare import prepare_dataset
 from pipeline.data.prepared import PreparedDataset, open_dataset
-from pipeline.params import Machine, Params, Teacher, load_params
+from pipeline.params import Machine, Params, Teacher
+from pipeline.params_file import load_params
 from pipeline.tasks import Task
 
 ROOT = Path(__file__).parents[1]

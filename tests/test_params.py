@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
-from pipeline.params import load_params
+from pipeline.params_file import load_params
 from pipeline.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
