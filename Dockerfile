@@ -22,7 +22,7 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 HOME=/tmp
 COPY requirements.txt /opt/requirements.txt
 RUN python -m venv /opt/venv \
     && pip install --no-cache-dir "$(grep '^uv==' /opt/requirements.txt)" \
-    && uv pip install --no-cache --python /opt/venv/bin/python --no-deps -r /opt/requirements.txt
+    && uv pip install --no-cache --compile-bytecode --python /opt/venv/bin/python --no-deps -r /opt/requirements.txt
 WORKDIR /work
 CMD ["sh", "-c", "dvc repro && python -m pipeline show"]
 
