@@ -112,6 +112,7 @@ class Training(Section):
     cosine_schedule: bool
     mixed_precision: bool
     close_mosaic_epochs: Annotated[int, Field(ge=0)]
+    class_weight_power: Fraction
     augment: dict[str, float]
     seed: int
 

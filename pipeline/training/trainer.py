@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
-from ultralytics.models.yolo.semantic import SemanticSegmentationValidator
+from ultralytics.models.yolo.semantic import SemanticSegmentationTrainer, SemanticSegmentationValidator
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import DEFAULT_CFG, RANK
 from ultralytics.utils.torch_utils import unwrap_model
@@ -39,6 +39,7 @@ VALIDATORS: dict[Task, type[DetectionValidator]] = {
     "detect": DetectionValidator,
     "segment": SemanticSegmentationValidator,
 }
+FREQUENCIES: dict[Task, type[DetectionTrainer]] = {"detect": DetectionTrainer, "segment": SemanticSegmentationTrainer}
 METRICS = {
     "metrics/mAP50(B)": "val/map50",
     "metrics/mAP50-95(B)": "val/map50_95",
@@ -133,6 +134,19 @@ class Trainer(DetectionTrainer):
             for group in (optimizer.defaults, *optimizer.param_groups):
                 group["fused"] = True
         return optimizer
+
+    def set_class_weights(self) -> None:
+        """Weigh classes by how rare they are; a mask's single class has nothing to be weighed against."""
+        if self.job.task == "detect" or len(self.job.classes) > 1:
+            super().set_class_weights()
+
+    def get_class_counts(self, *_limits: Any) -> Any:
+        """Count the training split's boxes, or pixels, per class."""
+        return FREQUENCIES[self.job.task].get_class_counts(self)
+
+    def compute_class_weights(self, class_counts: Any) -> Any:
+        """Weigh as Ultralytics does for the task."""
+        return FREQUENCIES[self.job.task].compute_class_weights(self, class_counts)
 
     def get_validator(self) -> DetectionValidator:
         """Validate as Ultralytics does for the task."""
@@ -257,6 +271,7 @@ def ultralytics_arguments(job: Job) -> dict[str, Any]:
         "warmup_bias_lr": 0.0 if training.optimizer.startswith("Adam") else 0.1,
         "cos_lr": training.cosine_schedule,
         "close_mosaic": training.close_mosaic_epochs,
+        "cls_pw": training.class_weight_power,
         "amp": training.mixed_precision,
         "seed": training.seed,
         **AUGMENTATION_OFF,

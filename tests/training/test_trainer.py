@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -272,3 +274,37 @@ def test_trainer__survives_a_process_that_knows_nothing_of_it(job: Job, tmp_path
         [sys.executable, "-c", code, tmp_path / "trainer.pkl"], capture_output=True, text=True, check=False
     )
     assert done.stdout.splitlines()[-1:] == [f"{len(job.classes)} 3"], done.stderr
+
+
+@both
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_trainer__classes_weigh_what_ultralytics_makes_of_their_counts(job: Job, tmp_path: Path, power: float) -> None:
+    weights: list[Any] = []
+
+    class Watched(Trainer):
+        def _setup_train(self) -> None:
+            super()._setup_train()
+            weights.append(getattr(self.model, "class_weights", None))
+
+    training = job.training.model_copy(update={"class_weight_power": power, "epochs": 1})
+    run(replace(job, training=training, state_dir=tmp_path), tmp_path / "out", Watched)
+
+    if power == 0:
+        assert weights == [None]
+    else:
+        expected = expected_weights(job)
+        np.testing.assert_allclose(weights[0].numpy(), expected / expected.mean(), rtol=1e-5)
+
+
+def expected_weights(job: Job) -> Any:
+    """Weigh by 1/n boxes, and by 1/ln(1.02 + share of pixels) (ENet)."""
+    counts = np.zeros(len(job.classes))
+    for image in job.dataset.images("train"):
+        if job.task == "detect":
+            found = np.loadtxt(str(image).replace("images", "labels").replace(".png", ".txt"), ndmin=2)[:, 0].astype(
+                int
+            )
+        else:
+            found = cv2.imread(str(image).replace("images", "masks"), cv2.IMREAD_GRAYSCALE).ravel()
+        counts += np.bincount(found, minlength=len(counts))
+    return 1 / counts if job.task == "detect" else 1 / np.log(1.02 + counts / counts.sum())
