@@ -14,13 +14,14 @@ from collections.abc import Callable
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Annotated, Any
+from time import perf_counter_ns
+from typing import Any
 
 import torch
 import typer
 from ultralytics import YOLO
 
-from benchmarks.measure import alternately, ratio, record, summary
+from benchmarks.measure import ratio, record, summary
 from benchmarks.methods import made, prepared
 from pipeline.backends import Backend, load
 from pipeline.backends.openvino import PRECISIONS
@@ -28,10 +29,11 @@ from pipeline.checkpoint_info import INFO, load_info
 from pipeline.device import available_threads
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.latency import IMAGES, SCORE_THRESHOLD, run_image
+from pipeline.evaluation.turns import Block, Case, Run, block_median, take_turns, warm_up
 from pipeline.export.gate import Trained, check_gate, measure
 from pipeline.export.student import export_student
 from pipeline.export.ultralytics import export_ultralytics
-from pipeline.params import Params
+from pipeline.params import Benchmark, Params
 from pipeline.params_file import load_params
 from pipeline.preprocess import load_image
 from pipeline.records import Accuracy, Parity, read_record
@@ -42,9 +44,7 @@ PARAMS = Path("benchmarks/bccd/params.yaml")
 STATE = Path(".state/benchmarks/deployment")
 
 
-def main(
-    rounds: Annotated[int, typer.Option(help="Calls of each runtime that are timed.")] = 200,
-) -> None:
+def main() -> None:
     """Measure accuracy, size and latency of one detector in every precision and runtime."""
     params = load_params(PARAMS)
     trained = _trained(params)
@@ -57,16 +57,17 @@ def main(
         backends[f"onnxruntime-{precision}"] = load(exported / f"{precision}.onnx", threads=threads)
     for precision in PRECISIONS:
         backends[f"openvino-{precision}"] = load(exported / f"{precision}.onnx", threads=threads, runtime="openvino")
-    times = _times(trained, backends, rounds)
+    blocks = _blocks(trained, backends, params.benchmark)
+    medians = {name: [block_median(block) for block in of] for name, of in blocks.items()}
     rows = [
         {
             "runtime": name,
             **found.get(name, {"ap": None, "drop": None, "alike": None, "size_mb": None}),
-            **summary(times[name]),
-            "torch_over_this": ratio(times, "torch", name),
-            "yolo_predict_over_this": ratio(times, "yolo predict", name),
+            **summary([run[-1] / 1e6 for block in blocks[name] for run in block]),
+            "torch_over_this": ratio(medians, "torch", name),
+            "yolo_predict_over_this": ratio(medians, "yolo predict", name),
         }
-        for name in times
+        for name in blocks
     ]
     record("deployment", rows)
 
@@ -108,23 +109,33 @@ def _row(accuracy: Accuracy, parity: Parity) -> dict[str, Any]:
     }
 
 
-def _times(trained: Trained, backends: dict[str, Backend], rounds: int) -> dict[str, list[float]]:
+def _blocks(trained: Trained, backends: dict[str, Backend], params: Benchmark) -> dict[str, list[Block]]:
+    """Let the runtimes and `yolo predict` take turns, as the benchmark stage does."""
     images = cycle([load_image(path) for path in trained.dataset.images("test")[:IMAGES]])
-    functions: dict[str, Callable[[], object]] = {
+    calls: dict[str, Callable[[], object]] = {
         name: partial(run_image, backend, images, trained.evaluate) for name, backend in backends.items()
     }
     size = trained.dataset.info.image_size_px
     export_ultralytics(trained.checkpoint, STATE / "ultralytics.pt")
-    exported = YOLO(STATE / "ultralytics.pt").export(format="onnx", imgsz=size, verbose=False)
-    yolo = YOLO(exported, task="detect")
+    yolo = YOLO(YOLO(STATE / "ultralytics.pt").export(format="onnx", imgsz=size, verbose=False), task="detect")
 
     def predict() -> object:
         bgr = next(images)[..., ::-1]  # as cv2.imread gives it
         return yolo.predict(bgr, imgsz=size, conf=SCORE_THRESHOLD, iou=trained.evaluate.nms_iou, verbose=False)
 
-    functions["yolo predict"] = predict
-    torch.set_num_threads(available_threads())  # Ultralytics changes it
-    return alternately(functions, rounds, warmup=10)
+    calls["yolo predict"] = predict
+    cases = [Case(1, ("whole",), partial(_timed, call)) for call in calls.values()]
+    predict()
+    torch.set_num_threads(available_threads())  # Ultralytics' first call leaves one core idle
+    for case in cases:
+        warm_up(case, params)
+    return dict(zip(calls, take_turns(cases, params), strict=True))
+
+
+def _timed(call: Callable[[], object]) -> Run:
+    start = perf_counter_ns()
+    call()
+    return (perf_counter_ns() - start,)
 
 
 if __name__ == "__main__":
