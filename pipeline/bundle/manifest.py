@@ -82,7 +82,6 @@ def require_shipped(name: str, content: bytes, expected: FileFacts, source: Path
 
     """
     if facts_of(content) != expected:
-        raise PipelineError(
-            f"{source}: {name} is damaged: its {len(content)} bytes are not the {expected.bytes} bytes, or not the "
-            f"SHA-256, of {NAME}; get the bundle again"
-        )
+        same = len(content) == expected.bytes
+        wrong = "its SHA-256 is another" if same else f"it has {len(content)} bytes, {NAME} lists {expected.bytes}"
+        raise PipelineError(f"{source}: {name} is damaged: {wrong}; get the bundle again")
