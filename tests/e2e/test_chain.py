@@ -138,11 +138,8 @@ def test_chain__going_back_restores_the_old_student_without_training(ran: Path) 
     assert load_info(ran / "artifacts/detect/micro-s/distilled").digest != changed
 
 
-@pytest.mark.parametrize("method", ["fgd", "dist"])  # reads objects; reads scores
-def test_chain__an_experiment_with_another_method_reruns_the_distillation_and_what_follows(
-    ran: Path, method: str
-) -> None:
-    command = ["dvc", "exp", "run", "-S", f"distill.method={method}"]
+def test_chain__an_experiment_with_another_method_reruns_the_distillation_and_what_follows(ran: Path) -> None:
+    command = ["dvc", "exp", "run", "-S", "distill.method=fgd"]
     done = subprocess.run(command, cwd=ran, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     stages = re.findall(r"Running stage '([^']+)'", done.stdout)
