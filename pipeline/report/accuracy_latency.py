@@ -34,7 +34,7 @@ def plot_accuracy_latency(path: Path, now: Sequence[Point], earlier: Sequence[Sn
             _draw_history(panels[1], now, before)
         everything = [*now, *(point for _, found in before for point in found)]
         handles = _legend(everything, task, hollow=bool(before))
-        figure.legend(handles=handles, loc="outside lower center", ncols=7 if before else 4, fontsize=9)
+        figure.legend(handles=handles, loc="outside lower center", ncols=5 if before else 3, fontsize=9)
         _place_labels(panels[0], labels, arrows)
 
 

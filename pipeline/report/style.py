@@ -17,6 +17,8 @@ GREY, INK = "#9A9A9A", "#222222"
 MARKERS = {  # by runtime and precision
     "torch": "o",
     "onnxruntime-fp32": "s", "onnxruntime-fp16": "p", "onnxruntime-int8": "h",
+    "onnxruntime_cuda-fp32": "P", "onnxruntime_cuda-fp16": "X", "onnxruntime_cuda-int8": "*",
+    "onnxruntime_tensorrt-fp32": "<", "onnxruntime_tensorrt-fp16": "1", "onnxruntime_tensorrt-int8": "2",
     "openvino-fp32": "D", "openvino-int8": "d",
     "tensorrt-fp32": "^", "tensorrt-fp16": ">", "tensorrt-int8-fp16": "v",
 }  # fmt: skip

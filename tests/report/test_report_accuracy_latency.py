@@ -10,6 +10,7 @@ from PIL import Image
 
 from pipeline.report.accuracy_latency import plot_accuracy_latency
 from pipeline.report.history import Point, Snapshot
+from pipeline.report.style import MARKERS
 from pipeline.tasks import Task
 
 HERE = ("cpu-a", 2, 1)
@@ -44,3 +45,19 @@ def test_accuracy_latency__earlier_commits_get_their_own_panel(tmp_path: Path) -
         plot_accuracy_latency(tmp_path / name, now, snapshots, task)
     one, two, other = (Image.open(tmp_path / name).width for name, _, _ in cases)
     assert other == one < two
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_accuracy_latency__the_legend_of_every_runtime_fits(tmp_path: Path, history: bool) -> None:
+    distilled = [Point("nano", "distilled", runtime, 0.5, 5.0, HERE, "d") for runtime in MARKERS]
+    now = [Point("teacher", "teacher", "torch", 0.6, 9.0, HERE, "d"), *distilled]
+    now.append(Point("nano", "control", "torch", 0.4, 5.0, HERE, "d"))
+    metrics = {"detect": {"teacher": {"torch": {"map50_95": 0.6, "p50_ms": 9.0}}}}
+    device = {"teacher": {"fingerprint": "cpu-b", "threads": 2, "batch_size": 1}}
+    earlier = [Snapshot("abc1234", "2026-01-01", "First", metrics, {"detect": {"device": device}})] if history else []
+
+    plot_accuracy_latency(tmp_path / "plot.png", now, earlier, "detect")
+
+    with Image.open(tmp_path / "plot.png") as picture:
+        pixels = np.asarray(picture.convert("L"))
+    assert (pixels[:, [0, -1]] == 255).all()
