@@ -11,6 +11,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from pipeline.errors import PipelineError
+from pipeline.text import LAYOUT, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +30,7 @@ def command(function: Callable[Arguments, None]) -> Callable[Arguments, None]:
         try:
             function(*args, **kwargs)
         except PipelineError as error:
-            raise SystemExit(f"\nERROR {error}") from None
+            raise SystemExit(f"\nERROR {printable(error, keep=LAYOUT)}") from None
 
     return app.command()(run)
 

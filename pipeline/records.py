@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import PipelineError
+from pipeline.files import read_text, write_text
 from pipeline.tasks import Task, main_score
 
 Role = Literal["teacher", "control", "distilled", "qat"]
@@ -285,11 +286,8 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write a record as indented JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(record.model_dump_json(indent=2) + "\n")
-    partial.replace(path)
+    """Write a record as indented JSON, atomically."""
+    write_text(path, record.model_dump_json(indent=2) + "\n")
 
 
 def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
@@ -300,7 +298,7 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
 
     """
     try:
-        return kind.model_validate_json(path.read_text())
+        return kind.model_validate_json(read_text(path))
     except FileNotFoundError:
         raise PipelineError(f"{path} not found: run `dvc repro` to make it") from None
     except ValidationError as error:

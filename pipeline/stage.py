@@ -23,6 +23,7 @@ from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.params_file import load_params
 from pipeline.tasks import Task
+from pipeline.text import LAYOUT, printable
 
 STATE = Path(".state")
 
@@ -93,7 +94,7 @@ def run_stage(name: str, work: Callable[[Stage], None]) -> None:
             stage.check_inputs()
         shutil.rmtree(state_dir.parent)
     except PipelineError as error:
-        sys.exit(f"\nERROR {name}: {error}")
+        sys.exit(f"\nERROR {name}: {printable(error, keep=LAYOUT)}")
 
 
 def input_digest(name: str, item: str | None) -> str:

@@ -22,6 +22,7 @@ from pipeline.data.prepared import PreparedDataset
 from pipeline.errors import PipelineError
 from pipeline.evaluation.accuracy import require_same_classes
 from pipeline.export.onnx import INPUT
+from pipeline.files import write_bytes
 from pipeline.predict import MAX_DETECTIONS, NMS_IOU, SCORE_THRESHOLD
 from pipeline.preprocess import DESCRIPTION
 
@@ -89,10 +90,7 @@ def write_bundle(out: Path, *, export: Path, results: Path, dataset: PreparedDat
         files={name: facts_of(files[name]) for name in sorted(files)},
     )
     files[NAME] = (manifest.model_dump_json(indent=2) + "\n").encode()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".partial")
-    partial.write_bytes(_archive(files))
-    partial.replace(out)
+    write_bytes(out, _archive(files))
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""ONNX graphs: which layer a node is, what the file says about itself, and writing it whole or not at all."""
+"""ONNX graphs: which layer a node is, what the file says about itself, and writing it atomically."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import onnx
 from onnx import ModelProto
+
+from pipeline.files import write_bytes
 
 PRODUCER: Final = "freekd-pipeline"
 
@@ -56,7 +58,7 @@ def save_graph(graph: ModelProto, out: Path, properties: dict[str, Any]) -> None
 
     Args:
         graph: In topological order; changed in place: unused opsets dropped, shapes inferred anew.
-        out: The file; written whole or not at all.
+        out: The file; written atomically.
         properties: For the metadata, one JSON value per key.
 
     Raises:
@@ -74,7 +76,4 @@ def save_graph(graph: ModelProto, out: Path, properties: dict[str, Any]) -> None
     del graph.graph.value_info[:]  # shapes of tensors that a tool removed; inferred anew
     graph = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
     onnx.checker.check_model(graph, full_check=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_suffix(".partial")
-    partial.write_bytes(graph.SerializeToString(deterministic=True))
-    partial.replace(out)
+    write_bytes(out, graph.SerializeToString(deterministic=True))

@@ -15,6 +15,7 @@ from pipeline.backends.cuda import gpu_name, runtime
 from pipeline.backends.tensorrt import PlanInfo, plan_info_path, unavailable
 from pipeline.errors import PipelineError
 from pipeline.export.inspector import layer_shares
+from pipeline.files import write_bytes
 from pipeline.params import TensorRT
 from pipeline.records import write_record
 
@@ -163,8 +164,5 @@ def _require_precision(onnx_path: Path, precision: str, shares: dict[str, float]
 
 
 def _write(plan: Path, serialized: Any, info: PlanInfo) -> None:
-    plan.parent.mkdir(parents=True, exist_ok=True)
     write_record(plan_info_path(plan), info)
-    partial = plan.with_suffix(".partial")
-    partial.write_bytes(serialized)
-    partial.replace(plan)
+    write_bytes(plan, bytes(serialized))

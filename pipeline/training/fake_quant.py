@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from pipeline.errors import PipelineError
 from pipeline.features import output_layers
+from pipeline.files import write_text
 
 RANGES: Final = "activation_ranges.json"
 LOWEST, HIGHEST = -128, 127
@@ -129,10 +130,8 @@ def _restore(layer: nn.Module, *_call: Any) -> None:
 
 
 def write_ranges(folder: Path, ranges: Ranges) -> None:
-    """Write `activation_ranges.json` beside a checkpoint, whole or not at all."""
-    partial_file = (folder / RANGES).with_suffix(".partial")
-    partial_file.write_text(json.dumps(ranges, indent=2) + "\n")
-    partial_file.replace(folder / RANGES)
+    """Write `activation_ranges.json` beside a checkpoint, atomically."""
+    write_text(folder / RANGES, json.dumps(ranges, indent=2) + "\n")
 
 
 def read_ranges(folder: Path) -> Ranges:

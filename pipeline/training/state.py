@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline.files import replacing
+
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values, whole or not at all, also through a power cut."""
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """Write tensors and plain values atomically, also through a power cut."""
+    with replacing(path) as partial:
+        torch.save(state, partial)
 
 
 def load_state(path: Path) -> dict[str, Any] | None:

@@ -1,0 +1,78 @@
+"""Read and write files: a file is written atomically, and a text that cannot be decoded is named."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pipeline.errors import PipelineError
+
+BYTE_ORDER_MARKS: Final = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Hand out a new, empty file beside `path`, and rename it to `path` if all goes well.
+
+    The file is synced to disk before the rename, and removed on any error: `path` is then as it was. Its name is
+    random, so that neither two writers nor a link that lies there already get in the way.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.chmod(0o666 & ~_umask())  # mkstemp's files are private
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically; its folder is made where it is missing."""
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8 with Unix line ends, atomically."""
+    write_bytes(path, text.encode())
+
+
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """Read a text file.
+
+    Args:
+        path: The file.
+        encoding: Of the file; None for UTF-8, or UTF-16 where the file begins with its byte order mark.
+
+    Raises:
+        PipelineError: if the file cannot be decoded, with the line.
+        OSError: if it cannot be read.
+
+    """
+    content = path.read_bytes()
+    if encoding is None:
+        marks = [name for mark, name in BYTE_ORDER_MARKS.items() if content.startswith(mark)]
+        encoding = marks[0] if marks else "utf-8"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise PipelineError(
+            f"{path}:{line}: expected {encoding} text, got byte {content[error.start]:#04x}: save the file as UTF-8"
+        ) from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,65 @@
+"""Atomic writes, text that names its file, and text that is safe to print."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.files import read_text, replacing, write_text
+from pipeline.text import printable
+
+
+def _fail_half_way(file: Path) -> None:
+    with replacing(file) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+
+
+def test_replacing__leaves_the_old_file_and_no_other_when_the_writer_fails(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    file.write_text("old")
+    with pytest.raises(RuntimeError):
+        _fail_half_way(file)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_write_text__does_not_follow_a_link_that_lies_beside_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("mine")
+    (tmp_path / "out.partial").symlink_to(target)
+    (tmp_path / "out.json").symlink_to(target)
+    write_text(tmp_path / "out.json", "new")
+    assert target.read_text() == "mine"
+    assert (tmp_path / "out.json").read_text() == "new"
+    assert not (tmp_path / "out.json").is_symlink()
+
+
+def test_write_text__takes_the_permissions_of_any_new_file_and_a_long_name(tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        file = tmp_path / "folder" / ("n" * 250 + ".json")
+        write_text(file, "text")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("content", ["é\n".encode(), "é\n".encode("utf-8-sig"), "é\n".encode("utf-16")])
+def test_read_text__takes_utf8_and_byte_order_marks(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    assert read_text(tmp_path / "a.txt") == "é\n"
+
+
+def test_read_text__names_file_line_and_byte(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"first\nsecond \xe9\n")
+    with pytest.raises(PipelineError, match=r"a\.txt:2: expected utf-8 text, got byte 0xe9"):
+        read_text(tmp_path / "a.txt")
+
+
+def test_printable__escapes_what_steers_a_terminal() -> None:
+    assert printable("a\x1b[31mb\u202ec\nd\u2028") == r"a\x1b[31mb\u202ec\nd\u2028"
+    assert printable("a\nb", keep="\n") == "a\nb"
+    assert printable("Straße 街道") == "Straße 街道"
