@@ -104,7 +104,7 @@ def _row(accuracy: Accuracy, parity: Parity) -> dict[str, Any]:
     return {
         "ap": round(accuracy.main, 4),
         "drop": round(parity.drop, 4),
-        "alike": round(parity.agreement, 4),
+        "alike": None if parity.agreement is None else round(parity.agreement, 4),
         "size_mb": round(accuracy.size_mb, 3),
     }
 

@@ -242,6 +242,7 @@ class Export(Section):
     dynamic_batch: bool
     precisions: list[Precision]
     max_drop: dict[Precision, NonNegative]
+    enforce_max_drop: bool
     parity_images: Count
     int8: Int8
 
@@ -268,6 +269,7 @@ class Engine(Section):
     """What is built from the ONNX file on this machine."""
 
     backends: list[Runtime]
+    fail_on_rejection: bool
     tensorrt: TensorRT
 
 

@@ -55,5 +55,6 @@ def export_params_of(**changes: Any) -> Export:
     """Return a section `export` that makes the fp32 file alone."""
     int8 = Int8(quantizer="onnxruntime", calibration="minmax", percentile=99.99, float_layers=[])
     drops = {"fp32": 0.002, "fp16": 0.002, "int8": 0.01}
-    values = {"opset": 17, "dynamic_batch": True, "precisions": ["fp32"], "max_drop": drops, "parity_images": 4}
+    values = {"opset": 17, "dynamic_batch": True, "precisions": ["fp32"], "max_drop": drops}
+    values |= {"enforce_max_drop": True, "parity_images": 4}
     return Export(**{**values, "int8": int8, **changes})

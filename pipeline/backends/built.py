@@ -25,6 +25,6 @@ def load_built(student: Path, threads: int) -> Iterator[Backend]:
 
     """
     for build in read_record(student / "engine/engine.json", EngineRecord).builds:
-        if build.file is not None:
+        if build.status == "built" and build.file is not None:
             folder, device = PLACES.get(build.backend, ("export", "cpu"))
             yield load(student / folder / build.file, device, threads, build.backend)

@@ -51,7 +51,10 @@ def load_onnx(path: Path, device: str, threads: int, runtime: str) -> Backend:
     def run(images: Array) -> list[npt.NDArray[Any]]:
         if any(isinstance(side, int) and side != got for side, got in zip(shape, images.shape, strict=True)):
             raise PipelineError(f"{path}: expected images of shape {tuple(shape)}, got {images.shape}")
-        return list(session.run(None, {name: images}))
+        try:
+            return list(session.run(None, {name: images}))
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            raise PipelineError(f"{path}: ONNX Runtime cannot run it on {device} with {provider}: {error}") from error
 
     dynamic_batch = not isinstance(shape[0], int)
     prefix = "onnxruntime" if kind == "cpu" else runtime

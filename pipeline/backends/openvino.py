@@ -53,7 +53,10 @@ def load_openvino(path: Path, device: str, threads: int) -> Backend:
     def compiled(shape: tuple[int, ...]) -> Any:
         sized = model.clone()
         sized.reshape(list(shape))
-        return core.compile_model(sized, "CPU", options)
+        try:
+            return core.compile_model(sized, "CPU", options)
+        except RuntimeError as error:
+            raise PipelineError(f"{path}: OpenVINO {openvino.__version__} cannot compile it here: {error}") from error
 
     def run(images: Array) -> list[npt.NDArray[Any]]:
         if not expected.compatible(openvino.PartialShape(list(images.shape))):

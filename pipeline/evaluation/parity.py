@@ -75,6 +75,7 @@ def compare(
         score_exported=measured.main,
         drop=trained.main - measured.main,
         max_drop=budget_of(precision, export),
+        max_relative_error=closeness_of(precision).relative_error,
     )
 
 

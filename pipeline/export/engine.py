@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from pipeline.backends import Backend, load
 from pipeline.backends.tensorrt import unavailable
 from pipeline.errors import PipelineError
-from pipeline.export.gate import Trained, check_gate, draw_least_alike, measure
+from pipeline.export.gate import Trained, draw_least_alike, failure, measure, parity_table
 from pipeline.params import Engine
-from pipeline.records import BackendBuild, DeviceInfo, EngineRecord, Runtime, write_record
+from pipeline.records import BackendBuild, DeviceInfo, EngineRecord, Parity, Runtime, write_record
 
 
 @dataclass(frozen=True)
@@ -40,41 +41,77 @@ class EngineJob:
 
 
 def build_engines(trained: Trained, job: EngineJob, records: Path, scratch: Path) -> None:
-    """Build every asked backend for this device, and put each built file through the gate.
+    """Build every asked backend for this device, and measure each against torch.
 
-    ONNX Runtime has no engine file of its own: `built` says that a session opened here and gave finite numbers; the
-    export stage has measured it. OpenVINO compiles the ONNX file whenever it is loaded. A backend that is not here is
-    skipped with a reason, which is no failure.
+    ONNX Runtime on the CPU is the reference, in which the export stage has measured the files: `built` says that a
+    session opened here and gave finite numbers. OpenVINO compiles the ONNX file whenever it is loaded. A backend that
+    is not here is skipped with a reason. One that is here, and fails or costs more than `export.max_drop` allows, is
+    rejected for this device: recorded with its numbers and a picture, and never timed.
 
     Args:
         trained: The student.
         job: What to build from.
-        records: Folder for `engine.json`, and for accuracy and parity of what was built.
+        records: Folder for `engine.json`, and for accuracy, parity and pictures of what was built.
         scratch: Folder for what a person needs after a failure.
 
     Raises:
-        PipelineError: if ONNX Runtime cannot run a file, TensorRT is here and cannot build one, or a built file costs
-            more than `export.max_drop` allows.
+        PipelineError: if ONNX Runtime cannot run a file, or, with `engine.fail_on_rejection`, if a backend is rejected.
 
     """
-    builds, measured = [], []
+    pictures = scratch if job.params.fail_on_rejection else records
+    builds, parities = [], []
     for backend in job.params.backends:
         for precision in trained.export.precisions:
-            build, loaded = BUILDERS[backend](job, precision)
+            build, parity = _build(trained, job, backend, precision, records, pictures)
             builds.append(build)
-            if loaded is not None:
-                measured.append((loaded, *measure(trained, loaded, build.size_mb or 0.0)))
-    parities = [parity for _, _, parity in measured]
-    failed = ((loaded, parity) for loaded, _, parity in measured if not parity.passed)
-    check_gate(parities, "\n".join(draw_least_alike(scratch, trained, loaded, parity) for loaded, parity in failed))
-    for _, accuracy, parity in measured:
-        write_record(records / f"accuracy-{accuracy.runtime}.json", accuracy)
-        write_record(records / f"parity-{parity.runtime}.json", parity)
+            parities += [parity] if parity else []
+    if parities:
+        print(parity_table(parities), file=sys.stderr)
+    rejected = [build for build in builds if build.status == "rejected"]
+    for build in rejected:
+        print(f"{build.backend} {build.precision} is rejected for this device: {build.reason}", file=sys.stderr)
+    if rejected and job.params.fail_on_rejection:
+        raise PipelineError(_rejection(trained, rejected, pictures))
     record = EngineRecord(model=trained.accuracy.model, device=job.device, builds=builds)
     for folder in (job.out, records):
         write_record(folder / "engine.json", record)
 
 
+def _build(
+    trained: Trained, job: EngineJob, backend: Runtime, precision: str, records: Path, pictures: Path
+) -> tuple[BackendBuild, Parity | None]:
+    """Build one backend with one precision, and measure what is not the reference."""
+    try:
+        build, loaded = BUILDERS[backend](job, precision)
+        if loaded is None:
+            return build, None
+        accuracy, parity = measure(trained, loaded, build.size_mb or 0.0)
+    except PipelineError as error:
+        if backend == REFERENCE:
+            raise
+        return _not_built("rejected", backend, precision, job.device, str(error)), None
+    write_record(records / f"accuracy-{accuracy.runtime}.json", accuracy)
+    write_record(records / f"parity-{parity.runtime}.json", parity)
+    if parity.verdict == "failed":
+        draw_least_alike(pictures, trained, loaded, parity)
+        build = build.model_copy(update={"status": "rejected", "reason": failure(parity)})
+    return build, parity
+
+
+def _rejection(trained: Trained, rejected: list[BackendBuild], pictures: Path) -> str:
+    """Say what was rejected, and every way to go on."""
+    model = trained.accuracy.model
+    drawn = ", ".join(map(str, sorted(pictures.glob("least-alike-*.png"))))
+    listed = "\n".join(f"  {build.backend} {build.precision}: {build.reason}" for build in rejected)
+    return (
+        f"{model.name} ({model.role}): rejected for this device, and engine.fail_on_rejection is true:\n{listed}\n"
+        + (f"The images that differ most: {drawn}\n" if drawn else "")
+        + "To go on without it, set engine.fail_on_rejection to false, or take it out of engine.backends. To accept "
+        "the loss, raise export.max_drop. For INT8, export.int8 and qat.enabled may bring it closer"
+    )
+
+
+REFERENCE: Final[Runtime] = "onnxruntime"
 Built = tuple[BackendBuild, Backend | None]  # the backend where it is still to be measured
 
 
@@ -139,11 +176,16 @@ def _built(backend: Runtime, precision: str, file: Path, device: DeviceInfo) -> 
 
 
 def _skipped(backend: Runtime, precision: str, device: DeviceInfo, reason: str) -> Built:
-    build = BackendBuild(
-        backend=backend, precision=precision, status="skipped", reason=reason, version=_version(backend, device),
+    return _not_built("skipped", backend, precision, device, reason), None
+
+
+def _not_built(
+    status: Literal["rejected", "skipped"], backend: Runtime, precision: str, device: DeviceInfo, reason: str
+) -> BackendBuild:
+    return BackendBuild(
+        backend=backend, precision=precision, status=status, reason=reason, version=_version(backend, device),
         file=None, size_mb=None, layer_shares=None,
     )  # fmt: skip
-    return build, None
 
 
 def _version(backend: Runtime, device: DeviceInfo) -> str | None:

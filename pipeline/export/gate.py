@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.parity import compare
 from pipeline.params import Evaluate, Export
-from pipeline.records import Accuracy, Parity
+from pipeline.records import Accuracy, Parity, least_alike
 from pipeline.report.scenes import draw_scenes
 from pipeline.tasks import main_title
 
@@ -58,53 +58,66 @@ def measure(trained: Trained, exported: Backend, size_mb: float) -> tuple[Accura
     return accuracy, parity
 
 
-def check_gate(found: Sequence[Parity], advice: str = "") -> None:
+def check_gate(parities: Sequence[Parity], advice: str = "") -> None:
     """Stop when a file costs more of the main score than its precision may.
 
     Args:
-        found: Parities of one model's files.
+        parities: Of one model's files.
         advice: What to do, for the message.
 
     Raises:
         PipelineError: with a table of all the files.
 
     """
-    failed = [parity for parity in found if not parity.passed]
+    failed = [parity for parity in parities if parity.verdict == "failed"]
     if not failed:
         return
     model = failed[0].model
     raise PipelineError(
         f"{model.name} ({model.role}): {', '.join(parity.runtime for parity in failed)} is not the model that was "
-        f"trained, on the test split (export.max_drop in params.yaml):\n{_table(found)}\n{advice}".rstrip()
+        f"trained, on the test split (export.max_drop in params.yaml):\n{parity_table(parities)}\n{advice}".rstrip()
     )
 
 
-def _table(found: Sequence[Parity]) -> str:
-    rows = [(main_title(found[0].model.task), "torch", "drop", "allowed", "alike", "rel. error", "")]
+def parity_table(parities: Sequence[Parity]) -> str:
+    """Lay out what was measured of one model's files, a line each."""
+    rows = [(main_title(parities[0].model.task), "torch", "drop", "allowed", "alike", "rel. error", "")]
     rows += [
         (
             f"{parity.score_exported:.4f}",
             f"{parity.score_torch:.4f}",
             f"{parity.drop:+.4f}",
             f"{parity.max_drop:g}",
-            f"{100 * parity.agreement:.2f} %",
-            f"{max(output.relative_l2 for output in parity.outputs):.1e}",
-            "passed" if parity.passed else "FAILED",
+            "no box" if parity.agreement is None else f"{100 * parity.agreement:.2f} %",
+            f"{parity.relative_error:.1e}",
+            "FAILED" if parity.verdict == "failed" else parity.verdict,
         )
-        for parity in found
+        for parity in parities
     ]
-    names = ["", *(parity.runtime for parity in found)]
+    names = ["", *(parity.runtime for parity in parities)]
     width = max(map(len, names))
     lines = [
-        f"  {name:<{width}}" + "".join(f"{cell:>12}" for cell in row) for name, row in zip(names, rows, strict=True)
+        f"  {name:<{width}}" + "".join(f"{cell:>12}" for cell in row[:-1]) + f"  {row[-1]}".rstrip()
+        for name, row in zip(names, rows, strict=True)
     ]
     return "\n".join(lines)
+
+
+def failure(parity: Parity) -> str:
+    """Say in one line what a file that failed gets wrong."""
+    title = main_title(parity.model.task)
+    if parity.agreement is None:
+        return f"relative error {parity.relative_error:.2g} of its outputs, allowed {parity.max_relative_error:g}"
+    return (
+        f"{title} {parity.score_exported:.4f} where torch has {parity.score_torch:.4f}: a drop of {parity.drop:.4f}, "
+        f"allowed {parity.max_drop:g} (export.max_drop.{parity.precision})"
+    )
 
 
 def draw_least_alike(folder: Path, trained: Trained, exported: Backend, parity: Parity) -> str:
     """Draw the images on which a file differs most from torch, and say where."""
     images = [image for name in parity.least_alike for image in trained.dataset.images("test") if image.name == name]
-    path = folder / f"least-alike-{parity.runtime}.png"
+    path = folder / least_alike(parity.runtime)
     columns = {"torch": load(trained.checkpoint), exported.runtime: exported}
     draw_scenes(path, columns, trained.dataset, images, trained.evaluate)
     return f"The images on which {parity.runtime} differs most: {path}"

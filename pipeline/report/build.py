@@ -114,7 +114,8 @@ def _table(task: Task, entries: Metrics) -> Table:
     before = ""
     for name, runtime, values in _rows(entries, main_score(task)):
         cells = [format(values[metric], form) if metric in values else "" for metric, form in columns.values()]
-        table.add_row(name if name != before else "", runtime, *cells)
+        mark = " (rejected for this device)" if "rejected" in values else ""
+        table.add_row(name if name != before else "", runtime + mark, *cells)
         before = name
     return table
 

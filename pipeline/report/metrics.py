@@ -76,6 +76,8 @@ def _runtime_metrics(model: Model, runtime: str, task: Task) -> dict[str, float]
     if robustness := model.robustness.get(runtime):
         numbers["mean_corrupted"] = round(robustness.mean_corrupted, 4)
         numbers["relative_corrupted"] = round(robustness.relative, 4)
+    if runtime in model.rejected:
+        numbers["rejected"] = 1
     if timing := model.timings.get(runtime):
         numbers |= {"p50_ms": significant(timing.total.p50_ms), "p99_ms": significant(timing.total.p99_ms)}
         numbers["throughput_per_s"] = significant(timing.throughput_per_s)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.records import least_alike
 from pipeline.report.accuracy_latency import plot_accuracy_latency
 from pipeline.report.curves import Curve, plot_prompt_curve, plot_training_curves, read_curve
 from pipeline.report.history import Snapshot, points
@@ -73,7 +74,20 @@ def draw_pictures(
         Picture(name, title, " ".join(caption.format(seen=SEEN[task]).split()), files[name])
         for name, (title, caption) in CAPTIONS.items()
         if name != "robustness" or corrupted
-    ]
+    ] + _rejected(histories, results)
+
+
+def _rejected(histories: Path, results: TaskResults) -> list[Picture]:
+    """List what the engine stage drew of each runtime that computes something else on this device."""
+    return [
+        Picture(
+            f"rejected-{student.name}-{runtime}", f"Rejected for this device: {student.name} in {runtime}",
+            "The test images on which this runtime differs most from torch.", picture,
+        )
+        for student in results.students
+        for runtime in sorted(student.distilled.rejected)
+        if (picture := histories / student.name / "engine" / least_alike(runtime)).exists()
+    ]  # fmt: skip
 
 
 def _training_curves(results: TaskResults, histories: Path) -> Iterator[tuple[str, Curve]]:

@@ -42,6 +42,12 @@ class Model:
         return self.name if self.role == "teacher" else f"{self.name} {self.role}"
 
     @property
+    def rejected(self) -> frozenset[str]:
+        """Runtimes that compute something else on this device, and are not timed."""
+        builds = () if self.engine is None else self.engine.builds
+        return frozenset(f"{build.backend}-{build.precision}" for build in builds if build.status == "rejected")
+
+    @property
     def timings(self) -> dict[str, RuntimeLatency]:
         """Latency by runtime; empty where none was measured."""
         return {} if self.latency is None else {entry.runtime: entry for entry in self.latency.runtimes}

@@ -39,9 +39,11 @@ def trained(mini_dataset: PreparedDataset, params: Params, tmp_path_factory: pyt
     return student
 
 
-def build(trained: Trained, backends: list[Any], out: Path) -> dict[tuple[str, str], BackendBuild]:
+def build(
+    trained: Trained, backends: list[Any], out: Path, fail_on_rejection: bool = False
+) -> dict[tuple[str, str], BackendBuild]:
     exported = trained.checkpoint.parent / "export"
-    params = Engine(backends=backends, tensorrt=TENSORRT)
+    params = Engine(backends=backends, fail_on_rejection=fail_on_rejection, tensorrt=TENSORRT)
     job = EngineJob(exported, params, probe(), out / "engine", out / "caches")
     build_engines(trained, job, out / "records", out)
     record = read_record(out / "records/engine.json", EngineRecord)
@@ -89,17 +91,55 @@ def test_build_engines__what_compiles_here_is_measured_here(trained: Trained, tm
         assert parity.drop == pytest.approx(trained.accuracy.main - accuracy.main)
 
 
-def test_build_engines__the_gate_holds_on_the_device_too(trained: Trained, tmp_path: Path) -> None:
+@pytest.fixture
+def better(trained: Trained) -> Trained:
+    """Return a student whose score no file reaches."""
+    accuracy = trained.accuracy.model_copy(update={"scores": {**trained.accuracy.scores, "miou": 1.0}})
+    export = trained.export.model_copy(update={"max_drop": dict.fromkeys(PRECISIONS, 0.01)})
+    return replace(trained, accuracy=accuracy, export=export)
+
+
+def test_build_engines__a_backend_that_computes_something_else_is_rejected_and_the_run_goes_on(
+    better: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("openvino")
-    better = trained.accuracy.model_copy(update={"scores": {**trained.accuracy.scores, "miou": 1.0}})
-    strict = replace(
-        trained, accuracy=better, export=trained.export.model_copy(update={"max_drop": dict.fromkeys(PRECISIONS, 0.01)})
-    )
-    with pytest.raises(
-        PipelineError, match=r"(?s)openvino-fp32, openvino-int8 is not the model.*least-alike-openvino-int8"
-    ):
-        build(strict, ["openvino"], tmp_path)
-    assert not (tmp_path / "records").exists()
+    builds = build(better, ["onnxruntime", "openvino"], tmp_path)
+    statuses = {key: found.status for key, found in builds.items()}
+    rejected = {("openvino", "fp32"), ("openvino", "int8")}
+    assert {key for key, status in statuses.items() if status == "rejected"} == rejected
+    assert {statuses["onnxruntime", precision] for precision in PRECISIONS} == {"built"}
+    for backend, precision in rejected:
+        assert "export.max_drop" in str(builds[backend, precision].reason)
+        assert read_record(tmp_path / f"records/parity-{backend}-{precision}.json", Parity).verdict == "failed"
+        assert (tmp_path / f"records/least-alike-{backend}-{precision}.png").exists()
+    assert "openvino int8 is rejected for this device" in capsys.readouterr().err
+    shutil.copytree(better.checkpoint.parent / "export", tmp_path / "export")
+    assert [backend.runtime for backend in load_built(tmp_path, threads=1)] == [
+        f"onnxruntime-{precision}" for precision in PRECISIONS
+    ]
+
+
+def test_build_engines__a_param_makes_a_rejection_a_failure(better: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(PipelineError, match=r"(?s)openvino int8: mIoU.*least-alike-openvino-int8.*engine\.backends"):
+        build(better, ["openvino"], tmp_path, fail_on_rejection=True)
+    assert not (tmp_path / "records/engine.json").exists()
+    assert not (tmp_path / "engine").exists()
+
+
+def test_build_engines__a_backend_that_fails_here_is_rejected_with_its_own_message(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise PipelineError("no kernel for this CPU")
+
+    monkeypatch.setattr(engine, "load", fail)
+    builds = build(trained, ["openvino"], tmp_path)
+    assert {builds["openvino", name].reason for name in ("fp32", "int8")} == {"no kernel for this CPU"}
+    with pytest.raises(PipelineError, match="no kernel"):
+        build(trained, ["onnxruntime"], tmp_path / "reference")
 
 
 def test_build_engines__names_a_missing_package(

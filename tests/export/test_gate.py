@@ -37,6 +37,15 @@ def test_check_gate__a_gain_passes_unless_the_network_should_be_the_same() -> No
         check_gate([parity("onnxruntime-fp32", -0.003, 0.002)])
 
 
+def test_check_gate__without_a_box_the_outputs_have_to_be_alike() -> None:
+    trial = parity("onnxruntime-fp16", 0.003, 0.002).model_copy(update={"agreement": None, "max_relative_error": 0.02})
+    assert trial.verdict == "nothing to compare"
+    check_gate([trial])
+    unlike = trial.model_copy(update={"outputs": [OutputError(name="boxes", max_abs=9.0, relative_l2=0.5)]})
+    with pytest.raises(PipelineError, match=r"no box.*5\.0e-01.*FAILED"):
+        check_gate([unlike])
+
+
 def test_check_gate__a_breach_shows_every_file_and_the_advice() -> None:
     found = [parity("onnxruntime-fp32", 0.0, 0.002), parity("openvino-int8", 0.031, 0.01)]
     with pytest.raises(PipelineError) as error:
