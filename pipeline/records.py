@@ -47,8 +47,33 @@ class ModelInfo(Record):
     digest: str
 
 
+class OperatingPoint(Record):
+    """One class at one confidence, 0 to 1, at IoU 0.5."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+class DetectionDetails(Record):
+    """What stands behind a detector's scores, per class that has objects.
+
+    `confidence` is the one with the best mean F1, at which the operating points are taken. `precision_at_recall` has
+    the precision at recall 0, 0.01, ... 1. `confusions` counts, at confidence 0.25 and IoU 0.45, true class -> detected
+    class; the empty name is the background.
+    """
+
+    confidence: float
+    operating_points: dict[str, OperatingPoint]
+    precision_at_recall: dict[str, list[float]]
+    confusions: dict[str, dict[str, int]]
+
+
 class Accuracy(Record):
-    """Scores on one split, 0 to 1; None where there is nothing to score, such as no small object."""
+    """Scores on one split, 0 to 1; None where there is nothing to score, such as no small object.
+
+    `details` are a detector's in torch.
+    """
 
     model: ModelInfo
     runtime: str
@@ -58,6 +83,7 @@ class Accuracy(Record):
     dataset: str
     scores: dict[str, float | None]  # keys of pipeline.tasks.SCORES[task]
     per_class: dict[str, float | None]
+    details: DetectionDetails | None = None
 
     @property
     def main(self) -> float:

@@ -17,6 +17,9 @@ SCORES: Final[dict[Task, dict[str, str]]] = {
         "map_small": "AP small",
         "map_medium": "AP medium",
         "map_large": "AP large",
+        "precision": "P",
+        "recall": "R",
+        "f1": "F1",
     },
     "segment": {"miou": "mIoU", "pixel_accuracy": "pixel accuracy", "boundary_f": "boundary F"},
 }

@@ -14,7 +14,14 @@ SCORERS = {"detect": score_boxes, "segment": score_masks}
 
 
 def evaluate(
-    backend: Backend, dataset: PreparedDataset, split: Split, params: Evaluate, *, model: ModelInfo, size_mb: float
+    backend: Backend,
+    dataset: PreparedDataset,
+    split: Split,
+    params: Evaluate,
+    *,
+    model: ModelInfo,
+    size_mb: float,
+    detailed: bool = False,
 ) -> Accuracy:
     """Measure a model on a split.
 
@@ -25,6 +32,7 @@ def evaluate(
         params: Batch size, thresholds and limits.
         model: Which model the record is about.
         size_mb: Of the file that ships, 10^6 bytes.
+        detailed: Whether the record keeps a detector's curves and confusions.
 
     Raises:
         PipelineError: if the model's classes are not the dataset's, or the split has no label.
@@ -33,7 +41,7 @@ def evaluate(
     require_same_classes(backend, dataset)
     images = dataset.images(split)
     score = SCORERS[backend.metadata.task]
-    scores, per_class = score(backend, dataset, images, params, f"{model.name} {model.role} {backend.runtime}")
+    scores, per_class, details = score(backend, dataset, images, params, f"{model.name} {model.role} {backend.runtime}")
     return Accuracy(
         model=model,
         runtime=backend.runtime,
@@ -43,6 +51,7 @@ def evaluate(
         dataset=dataset.info.splits[split].digest,
         scores=scores,
         per_class=per_class,
+        details=details if detailed else None,
     )
 
 

@@ -12,9 +12,11 @@ from pipeline.backends import Backend
 from pipeline.data.prepared import PreparedDataset
 from pipeline.evaluation.average_precision import Truth, average_precision
 from pipeline.evaluation.detect import Array, detections
+from pipeline.evaluation.detection_metrics import detection_details, mean_point
 from pipeline.evaluation.inference import Change, answers
 from pipeline.params import Evaluate
 from pipeline.preprocess import undo
+from pipeline.records import DetectionDetails
 
 Scores = dict[str, float | None]
 
@@ -36,13 +38,15 @@ def score_boxes(
     params: Evaluate,
     label: str,
     change: Change | None = None,
-) -> tuple[Scores, Scores]:
-    """Measure COCO average precision: the scores of task detect, and AP50-95 per class."""
+) -> tuple[Scores, Scores, DetectionDetails]:
+    """Measure a detector: the scores of task detect, AP50-95 per class, and what stands behind them."""
     predictions = predict_boxes(backend, images, params, label, change)
     truths = [truth_of(dataset, found.image, found.width, found.height) for found in predictions]
-    found = average_precision(truths, [found.boxes for found in predictions], dataset.info.classes)
-    scores = asdict(found)
-    return scores, scores.pop("per_class")
+    boxes = [found.boxes for found in predictions]
+    scores = asdict(average_precision(truths, boxes, dataset.info.classes))
+    per_class = scores.pop("per_class")
+    details = detection_details(truths, boxes, dataset.info.classes)
+    return scores | mean_point(details).model_dump(), per_class, details
 
 
 def predict_boxes(

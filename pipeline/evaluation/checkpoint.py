@@ -31,5 +31,6 @@ def evaluate_checkpoint(
         return
     backend = load(folder, device=backend_device(machine.device))
     size_mb = round((folder / WEIGHTS).stat().st_size / 1e6, 4)
-    accuracy = evaluate(backend, dataset, "test", params, model=load_info(folder).model_info(), size_mb=size_mb)
+    model = load_info(folder).model_info()
+    accuracy = evaluate(backend, dataset, "test", params, model=model, size_mb=size_mb, detailed=True)
     write_record(record, accuracy)

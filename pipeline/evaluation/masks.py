@@ -39,7 +39,7 @@ def score_masks(
     params: Evaluate,
     label: str,
     change: Change | None = None,
-) -> tuple[Scores, Scores]:
+) -> tuple[Scores, Scores, None]:
     """Measure a segmenter: the scores of task segment, and IoU per class (None where no image has the class).
 
     mIoU is the mean over classes that the masks have. Boundary F (Csurka et al., BMVC 2013) is the harmonic mean of
@@ -72,7 +72,7 @@ def score_masks(
         "boundary_f": float(np.mean(defined)) if defined else None,
     }
     per_class = {name: float(iou[k]) if labelled[k] else None for k, name in enumerate(names)}
-    return scores, per_class
+    return scores, per_class, None
 
 
 def segment(

@@ -31,7 +31,7 @@ def measure_robustness(
 
     def score(label: str, change: Change | None = None) -> float:
         name = f"{model.name} {model.role} {backend.runtime}, {label}"
-        scores, _ = SCORERS[model.task](backend, dataset, images, evaluate, name, change)
+        scores, *_ = SCORERS[model.task](backend, dataset, images, evaluate, name, change)
         return scores[main_score(model.task)] or 0.0
 
     clean = score("clean")

@@ -90,7 +90,7 @@ def test_measure_robustness__clean_is_what_evaluate_measures(
     assert measured(backend, mini_dataset, evaluate_params).clean == whole.main == pytest.approx(1.0)
     few = measured(backend, mini_dataset, evaluate_params, images=3)
     images = mini_dataset.images("test")[:3]
-    scores, _ = SCORERS[task](backend, mini_dataset, images, evaluate_params, "")
+    scores, *_ = SCORERS[task](backend, mini_dataset, images, evaluate_params, "")
     assert (few.images, few.clean) == (3, scores[main_score(task)])
 
 
