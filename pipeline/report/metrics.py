@@ -14,7 +14,7 @@ from pipeline.tasks import Task, main_score
 NOISE: Final[dict[Task, float]] = {"detect": 0.07, "segment": 0.05}
 
 KEPT: Final[dict[Task, tuple[str, ...]]] = {  # scores that go into metrics.json
-    "detect": ("map50_95", "map50", "map75"),
+    "detect": ("map50_95", "map50", "map75", "precision", "recall", "f1"),
     "segment": ("miou", "pixel_accuracy", "boundary_f"),
 }
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pipeline.records import least_alike
 from pipeline.report.accuracy_latency import plot_accuracy_latency
 from pipeline.report.curves import Curve, plot_prompt_curve, plot_training_curves, read_curve
+from pipeline.report.detection import detailed, plot_confusions, plot_precision_recall
 from pipeline.report.history import Snapshot, points
 from pipeline.report.metrics import build_metrics, build_summary
 from pipeline.report.prompt_masks import MaskedImage, draw_masks
@@ -54,7 +55,7 @@ def draw_pictures(
         earlier: earlier commits.
 
     Returns:
-        The pictures, in the order of `CAPTIONS`; robustness is among them where it was measured.
+        The pictures, in the order of `CAPTIONS`, of what was measured.
 
     Raises:
         PipelineError: if a history is missing or malformed, or there is no image to draw.
@@ -68,12 +69,15 @@ def draw_pictures(
     draw_masks(files["masks"], drawings.masks)
     if corrupted := measured(results):
         plot_robustness(files["robustness"], corrupted, task)
+    if details := detailed(results):
+        plot_precision_recall(files["precision_recall"], details)
+        plot_confusions(files["confusions"], details, drawings.classes)
     plot_training_curves(files["training_curves"], dict(_training_curves(results, histories)), task)
     plot_prompt_curve(files["prompt_curve"], read_curve(histories / "teacher/prompt_history.csv", PROMPT_COLUMNS))
     return [
         Picture(name, title, " ".join(caption.format(seen=SEEN[task]).split()), files[name])
         for name, (title, caption) in CAPTIONS.items()
-        if name != "robustness" or corrupted
+        if files[name].exists()
     ] + _rejected(histories, results)
 
 
@@ -108,6 +112,15 @@ CAPTIONS: Final = {  # name -> heading and caption in the report
         The control has the distilled student's architecture and stands at its latency.""",
     ),
     "predictions": ("Predictions beside ground truth", "Test images, {seen}"),
+    "precision_recall": (
+        "Precision and recall",
+        """In torch, at IoU 0.5. The area under a curve is that class's AP50.""",
+    ),
+    "confusions": (
+        "Confusions",
+        """Of the distilled student in torch: detections with a score of at least 0.25 at IoU 0.45. The last column is
+        what it detects where nothing is, the last row what it misses.""",
+    ),
     "robustness": (
         "Corrupted images",
         """The first test images as they are and corrupted. Left: the mean of all corruptions; right: each, averaged

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.data.prepared import SPLITS, PreparedDataset, Split
 from pipeline.evaluation.latency_comparison import same_setting, setting_of
 from pipeline.records import DeviceInfo
+from pipeline.report.detection import detailed
 from pipeline.report.history import History, points, same_device
 from pipeline.report.metrics import NOISE, build_metrics, build_summary
 from pipeline.report.results import Model, Student, TaskResults
@@ -86,7 +87,7 @@ def _speedup(model: Model, runtime: str, teacher: Model) -> float | None:
 
 def per_class(results: TaskResults, dataset: PreparedDataset) -> Row:
     """Give each class's score per model in torch, and how much of it each split has: little of it, shaky score."""
-    models = list(results.models())
+    models, details_of = list(results.models()), detailed(results)
     amount, amounts_of = AMOUNTS[results.task]
     splits = [split for split in SPLITS if split in dataset.info.splits]
     amounts = {split: amounts_of(dataset, split) for split in splits}
@@ -95,10 +96,18 @@ def per_class(results: TaskResults, dataset: PreparedDataset) -> Row:
             "name": name,
             "amounts": [amounts[split][index] for split in splits],
             "scores": [model.accuracy["torch"].per_class.get(name) for model in models],
+            "points": [details.operating_points.get(name) for _, details in details_of],
         }
         for index, name in enumerate(dataset.task_classes(results.task))
     ]
-    return {"models": models, "splits": splits, "amount": amount, "title": CLASS_TITLES[results.task], "rows": rows}
+    return {
+        "models": models,
+        "details": details_of,
+        "splits": splits,
+        "amount": amount,
+        "title": CLASS_TITLES[results.task],
+        "rows": rows,
+    }
 
 
 def _objects(dataset: PreparedDataset, split: Split) -> list[str]:

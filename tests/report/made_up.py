@@ -16,11 +16,13 @@ from pipeline.records import (
     BatchLatency,
     Blocks,
     Conditions,
+    DetectionDetails,
     DeviceInfo,
     EngineRecord,
     Latency,
     Load,
     ModelInfo,
+    OperatingPoint,
     OutputError,
     Parity,
     Robustness,
@@ -80,14 +82,24 @@ def accuracy(info: ModelInfo, runtime: str, size_mb: float, score: float) -> Acc
     scores: dict[str, float | None] = {
         "detect": {
             "map50_95": score, "map50": min(1, score * 1.38), "map75": score * 1.07, "map_small": score * 0.61,
-            "map_medium": score * 1.1, "map_large": None,
+            "map_medium": score * 1.1, "map_large": None, "precision": score * 1.2, "recall": score, "f1": score * 1.1,
         },
         "segment": {"miou": score, "pixel_accuracy": min(1, score * 1.4), "boundary_f": score * 0.8},
     }[info.task]  # type: ignore[assignment]  # fmt: skip
     return Accuracy(
         model=info, runtime=runtime, size_mb=size_mb, split="test", images=200, dataset=DIGEST, scores=scores,
         per_class={name: score + 0.06 * (index - 1.5) for index, name in enumerate(TASK_CLASSES[info.task])},
+        details=details(score) if info.task == "detect" and runtime == "torch" else None,
     )  # fmt: skip
+
+
+def details(score: float) -> DetectionDetails:
+    return DetectionDetails(
+        confidence=0.41,
+        operating_points={name: OperatingPoint(precision=score, recall=score, f1=score) for name in CLASSES},
+        precision_at_recall={name: [max(0.0, 1 - i / 100 / score) for i in range(101)] for name in CLASSES},
+        confusions={**{name: {name: 31, "": 5} for name in CLASSES}, "": {"circle": 9}},
+    )
 
 
 def robustness(info: ModelInfo, runtime: str, score: float) -> Robustness:

@@ -17,6 +17,11 @@ from pipeline.tasks import Task
 from tests.report.conftest import DETECT, SEGMENT
 
 PICTURES = {"accuracy_latency", "predictions", "masks", "robustness", "training_curves", "prompt_curve"}
+DETECTION = {"precision_recall", "confusions"}
+
+
+def pictures_of(task: Task) -> set[str]:
+    return {f"{task}-{name}" for name in PICTURES | (DETECTION if task == "detect" else set())}
 
 
 def test_build__every_out_and_nothing_else(built: Any) -> None:
@@ -25,7 +30,7 @@ def test_build__every_out_and_nothing_else(built: Any) -> None:
     metrics = json.loads((built.out / "metrics.json").read_text())
     assert metrics["detect"]["pico"]["gain"]["map50_95"] == metrics["segment"]["nano-sem"]["gain"]["miou"] == 0.053
     plots = list((built.out / "plots").iterdir())
-    assert {path.stem for path in plots} == {f"{task}-{name}" for task in ("detect", "segment") for name in PICTURES}
+    assert {path.stem for path in plots} == pictures_of("detect") | pictures_of("segment")
     for path in plots:
         with Image.open(path) as picture:
             assert picture.format == "PNG"
@@ -39,8 +44,8 @@ def test_build__only_the_tasks_that_have_a_student(
     run = make_run(tasks=tasks, corrupted=corrupted)
     run.build()
     (task,) = tasks
-    expected = PICTURES if corrupted == "measured" else PICTURES - {"robustness"}
-    assert {path.stem for path in (run.out / "plots").iterdir()} == {f"{task}-{name}" for name in expected}
+    expected = pictures_of(task) - ({f"{task}-robustness"} if corrupted != "measured" else set())
+    assert {path.stem for path in (run.out / "plots").iterdir()} == expected
     assert list(json.loads((run.out / "metrics.json").read_text())) == [task]
 
 

@@ -80,7 +80,7 @@ def test_html__fetches_nothing(built: Any) -> None:
     source = (built.out / "report.html").read_text()
     page = _Page(source)
     assert not re.search(r"https?://|@import|url\(", source)
-    assert len(page.sources) == 12
+    assert len(page.sources) == 14
     assert all(uri.startswith("data:image/png;base64,") for uri in page.sources)
     assert all(target.startswith("#") and target[1:] in page.ids for target in page.targets)
 

@@ -13,7 +13,7 @@ from pipeline.tasks import Task
 from tests.report.conftest import DETECT, SEGMENT
 
 SCORES: dict[Task, set[str]] = {
-    "detect": {"map50_95", "map50", "map75"},
+    "detect": {"map50_95", "map50", "map75", "precision", "recall", "f1"},
     "segment": {"miou", "pixel_accuracy", "boundary_f"},
 }
 SIZES = {"size_mb", "params_m"}
