@@ -13,32 +13,36 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from pipeline.report.history import Point, Snapshot, comparable
-from pipeline.report.metrics import NOISE
 from pipeline.report.style import COLOURS, GREY, INK, marker_of, new_figure
 from pipeline.tasks import Task, main_title
 
 LATENCY = "median latency, ms (log scale, batch 1)"
 
 
-def plot_accuracy_latency(path: Path, now: Sequence[Point], earlier: Sequence[Snapshot], task: Task) -> None:
+def plot_accuracy_latency(
+    path: Path, now: Sequence[Point], earlier: Sequence[Snapshot], task: Task, noise: float | None
+) -> None:
     """Draw the main score against the median latency: this commit, and beside it every earlier one.
 
     Earlier points taken on another device, thread count or test set than the same point now are hollow and grey.
+    `noise` is drawn at the control, where it is known.
     """
     before = [(snapshot, snapshot.points(task)) for snapshot in earlier]
     before = [(snapshot, found) for snapshot, found in before if found]
     with new_figure(path, (11.5 if before else 8.0, 4.9)) as figure:
         panels = figure.subplots(1, 2 if before else 1, sharey=bool(before), squeeze=False)[0]
-        labels, arrows = _draw_now(panels[0], now, task)
+        labels, arrows = _draw_now(panels[0], now, task, noise)
         if before:
             _draw_history(panels[1], now, before)
         everything = [*now, *(point for _, found in before for point in found)]
-        handles = _legend(everything, task, hollow=bool(before))
+        handles = _legend(everything, task, noise, hollow=bool(before))
         figure.legend(handles=handles, loc="outside lower center", ncols=5 if before else 3, fontsize=9)
         _place_labels(panels[0], labels, arrows)
 
 
-def _draw_now(axes: Any, now: Sequence[Point], task: Task) -> tuple[list[tuple[Point, str]], list[tuple[Point, Point]]]:
+def _draw_now(
+    axes: Any, now: Sequence[Point], task: Task, noise: float | None
+) -> tuple[list[tuple[Point, str]], list[tuple[Point, Point]]]:
     """Draw points and arrows; return the labels to place and what the arrows link."""
     axes.set(title="This commit", xlabel=LATENCY, ylabel=f"{main_title(task)} on test")
     _log_axis(axes, [point.p50_ms for point in now])
@@ -57,9 +61,9 @@ def _draw_now(axes: Any, now: Sequence[Point], task: Task) -> tuple[list[tuple[P
         if control is not None and point is in_torch and point.role == "distilled":
             arrows.append((control, point, INK))
             text += f"  ({point.score - control.score:+.3f})"
-        if point.role == "control":
+        if point.role == "control" and noise is not None:
             bar: dict[str, Any] = {"color": COLOURS["control"], "capsize": 5, "linewidth": 1.2, "alpha": 0.7}
-            axes.errorbar(point.p50_ms, point.score, yerr=NOISE[task], **bar)
+            axes.errorbar(point.p50_ms, point.score, yerr=noise, **bar)
         labels.append((point, text))
     for start, end, colour in arrows:
         look = {"arrowstyle": "->", "color": colour, "linewidth": 1.2, "shrinkA": 6, "shrinkB": 6}
@@ -100,15 +104,15 @@ def _look(point: Point) -> dict[str, Any]:
     }
 
 
-def _legend(shown: Sequence[Point], task: Task, *, hollow: bool) -> list[Any]:
+def _legend(shown: Sequence[Point], task: Task, noise: float | None, *, hollow: bool) -> list[Any]:
     roles = [role for role in COLOURS if any(point.role == role for point in shown)]
     runtimes = list(dict.fromkeys(sorted((p.runtime for p in shown), key=lambda name: (name != "torch", name))))
     handles = [Line2D([], [], color=COLOURS[role], linewidth=5, label=role) for role in roles]
     look: dict[str, Any] = {"color": INK, "linestyle": "none"}
     handles += [Line2D([], [], **look, marker=marker_of(runtime), label=runtime) for runtime in runtimes]
-    if "control" in roles:
+    if "control" in roles and noise is not None:
         bar: dict[str, Any] = {"color": COLOURS["control"], "marker": "_", "markersize": 9, "linestyle": "none"}
-        handles.append(Line2D([], [], **bar, label=f"±{NOISE[task]} {main_title(task)}: noise of one seed"))
+        handles.append(Line2D([], [], **bar, label=f"±{noise} {main_title(task)}: noise of one seed"))
     if hollow:
         label = "another device or test set: not comparable"
         handles.append(Line2D([], [], marker="o", linestyle="none", **HOLLOW, label=label))

@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.report.history import read_head, read_history
 from pipeline.report.html import render_html
-from pipeline.report.metrics import NOISE, Metrics, build_metrics, build_summary
+from pipeline.report.metrics import Metrics, build_metrics, build_summary, noise_text
 from pipeline.report.pictures import Drawings, draw_pictures
 from pipeline.report.results import read_results
 from pipeline.tasks import SCORES, TASKS, Task, main_score, main_title
@@ -45,8 +45,8 @@ def build_report(
         PipelineError: if a record, a history or the dataset is missing or malformed.
 
     """
-    found = [read_results(results, task, params.students_of(task)) for task in params.tasks]
     prepared = open_dataset(dataset)
+    found = [read_results(results, task, params.students_of(task), prepared.info.source) for task in params.tasks]
     metrics, summary = build_metrics(found), build_summary(found)
     history = read_history(out, params.report.history_commits, metrics, summary)
     made = scratch / "report"
@@ -84,8 +84,17 @@ def show(metrics_path: Path) -> None:
         if any("gain" not in entry for name, entry in metrics[task].items() if name != "teacher"):
             console.print("Control switched off (control.enabled in params.yaml): the gain is unknown.\n")
         else:
-            console.print(f"Gains within about ±{NOISE[task]} {main_title(task)} are noise of one seed.\n")
+            console.print(f"One seed each: {noise_text(_noise(metrics_path, task), task)}.\n")
     console.print(f"All of it: {metrics_path.with_name('report.html')}")
+
+
+def _noise(metrics_path: Path, task: Task) -> float | None:
+    """Read the noise of one seed from the summary beside the metrics; None where it is not known."""
+    try:
+        noise = json.loads(metrics_path.with_name("summary.json").read_text())[task]["noise"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return None if noise is None else float(noise)
 
 
 SECOND: Final[dict[Task, str]] = {"detect": "map50", "segment": "pixel_accuracy"}  # score beside the main one

@@ -103,7 +103,8 @@ def comparable(point: Point, now: Sequence[Point]) -> bool:
 def read_history(reports: Path, limit: int, metrics: Metrics, summary: Summary) -> History:
     """Read `metrics.json` and `summary.json` of the last `limit` commits that changed the metrics.
 
-    A newest commit that holds exactly the current metrics and summary is this report, not an earlier one.
+    A newest commit that holds exactly the current metrics and summary is this report, not an earlier one. Commits that
+    measured none of the current test sets, such as those of another project's data, are counted in the note alone.
     Outside a git checkout, or before the first commit of a report, the history is empty and its note says why.
     """
     root, name = reports.resolve().parent, reports.name
@@ -123,9 +124,21 @@ def read_history(reports: Path, limit: int, metrics: Metrics, summary: Summary) 
         snapshots.append(Snapshot(commit, date, subject, then[0], then[1]))
     if snapshots and (snapshots[0].metrics, snapshots[0].summary) == (metrics, summary):
         snapshots = snapshots[1:]
+    same_data = [snapshot for snapshot in snapshots if _share_a_test_set(snapshot.summary, summary)]
+    return History(same_data[:limit], _note(same_data, len(snapshots) - len(same_data), unread))
+
+
+def _share_a_test_set(then: Summary, now: Summary) -> bool:
+    return any(task in then and then[task].get("dataset") == now[task]["dataset"] for task in now)
+
+
+def _note(kept: Sequence[Snapshot], others: int, unread: Sequence[str]) -> str | None:
+    parts = [] if kept else ["No earlier commit has a report of this test set."]
+    if others:
+        parts.append(f"Left out, another test set: {others} commit{'' if others == 1 else 's'}.")
     if unread:
-        return History(snapshots[:limit], f"Left out, no readable report: {', '.join(unread)}.")
-    return History(snapshots[:limit], None if snapshots else "No earlier commit has a report.")
+        parts.append(f"Left out, no readable report: {', '.join(unread)}.")
+    return " ".join(parts) or None
 
 
 def read_head(reports: Path) -> Commit | None:

@@ -7,11 +7,7 @@ from typing import Any, Final
 
 from pipeline.evaluation.latency_comparison import setting_of
 from pipeline.report.results import Model, TaskResults
-from pipeline.tasks import Task, main_score
-
-# A gain of the main score below it is not a finding: twice the standard deviation of the control over four seeds, see
-# benchmarks/scenes and benchmarks/segmenters.
-NOISE: Final[dict[Task, float]] = {"detect": 0.07, "segment": 0.05}
+from pipeline.tasks import Task, main_score, main_title
 
 KEPT: Final[dict[Task, tuple[str, ...]]] = {  # scores that go into metrics.json
     "detect": ("map50_95", "map50", "map75", "precision", "recall", "f1"),
@@ -33,6 +29,14 @@ def build_metrics(found: Sequence[TaskResults]) -> Metrics:
 def build_summary(found: Sequence[TaskResults]) -> Summary:
     """Build what decides whether two commits' metrics may be compared: the test set, and the device of each latency."""
     return {results.task: _task_summary(results) for results in found}
+
+
+def noise_text(noise: float | None, task: Task) -> str:
+    """Say how far a score moves with the seed alone, as far as that was measured."""
+    title = main_title(task)
+    if noise is None:
+        return f"how far another seed moves {title} on this data was not measured, so repeat with other seeds"
+    return f"a gain within about ±{noise} {title} is noise, as measured over four seeds on the generated scenes"
 
 
 def significant(value: float, digits: int = 3) -> float:
@@ -59,6 +63,7 @@ def _task_summary(results: TaskResults) -> Summary:
         "dataset": accuracy.dataset,
         "split": accuracy.split,
         "images": accuracy.images,
+        "noise": results.noise,
         "device": {model.name: setting_of(model.latency) for model in results.models() if model.latency is not None},
     }
 

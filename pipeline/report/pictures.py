@@ -64,7 +64,7 @@ def draw_pictures(
     task = results.task
     files = {name: folder / f"{task}-{name}.png" for name in CAPTIONS}
     now = points(build_metrics([results]), build_summary([results]), task)
-    plot_accuracy_latency(files["accuracy_latency"], now, earlier, task)
+    plot_accuracy_latency(files["accuracy_latency"], now, earlier, task, results.noise)
     DRAW[task](files["predictions"], drawings.predictions, drawings.classes)
     draw_masks(files["masks"], drawings.masks)
     if corrupted := measured(results):

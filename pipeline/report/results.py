@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from pipeline.errors import PipelineError
 from pipeline.records import (
@@ -21,6 +22,11 @@ from pipeline.records import (
     read_record,
 )
 from pipeline.tasks import Task
+
+# A gain of the main score below it is not a finding: twice the standard deviation of the control over four seeds, see
+# benchmarks/scenes and benchmarks/segmenters.
+NOISE: Final[dict[Task, float]] = {"detect": 0.07, "segment": 0.05}
+NOISE_MEASURED_ON: Final = "scenes"  # source of the data
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class TaskResults:
     teacher: Model
     students: tuple[Student, ...]
     elsewhere: tuple[DeviceRecord, ...] = ()  # brought back from devices
+    noise: float | None = None  # of one seed, in the main score; None where nobody measured it on this data
 
     def models(self) -> Iterator[Model]:
         """Yield the teacher, then each student's control (if any) and distilled model."""
@@ -93,8 +100,14 @@ class TaskResults:
             yield student.distilled
 
 
-def read_results(results: Path, task: Task, students: list[str]) -> TaskResults:
+def read_results(results: Path, task: Task, students: list[str], source: str) -> TaskResults:
     """Read the records under `results/<task>/`, `results/latency/<task>/` and `results/devices/`.
+
+    Args:
+        results: The folder of records.
+        task: Which task's.
+        students: The task's students.
+        source: Of the dataset, which decides whether the noise of one seed is known.
 
     Raises:
         PipelineError: if a record is missing or malformed, or if scores come from different test sets.
@@ -110,6 +123,7 @@ def read_results(results: Path, task: Task, students: list[str]) -> TaskResults:
             for name in students
             for path in sorted(results.glob(f"devices/*/{task}-{name}.json"))
         ),
+        noise=NOISE[task] if source == NOISE_MEASURED_ON else None,
     )
     _refuse_mixed_datasets(found, root)
     return found

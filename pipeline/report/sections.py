@@ -13,7 +13,7 @@ from pipeline.evaluation.latency_comparison import same_setting, setting_of
 from pipeline.records import DeviceInfo
 from pipeline.report.detection import detailed
 from pipeline.report.history import History, points, same_device
-from pipeline.report.metrics import NOISE, build_metrics, build_summary
+from pipeline.report.metrics import build_metrics, build_summary, noise_text
 from pipeline.report.results import Model, Student, TaskResults
 from pipeline.report.robustness import at_severity, measured, severities
 from pipeline.tasks import Task, main_score, main_title
@@ -38,7 +38,7 @@ def card(student: Student, results: TaskResults) -> Row:
         "kept": small.main / large.main if large.main else None,
         "teacher_score": large.main,
         "gain": student.gain,
-        "verdict": _verdict(student.gain, NOISE[results.task]),
+        "verdict": _verdict(student.gain, results.noise),
         "size_mb": small.size_mb,
         "smaller": large.size_mb / small.size_mb,
         "p50_ms": timed.get(runtime),
@@ -46,9 +46,11 @@ def card(student: Student, results: TaskResults) -> Row:
     }
 
 
-def _verdict(gain: float | None, noise: float) -> str:
+def _verdict(gain: float | None, noise: float | None) -> str:
     if gain is None:
         return "control switched off: gain unknown"
+    if noise is None:
+        return "one seed: not a finding"
     if abs(gain) < noise:
         return f"within the noise of one seed (±{noise})"
     return f"{'beyond' if gain > 0 else 'worse than the control, beyond'} the noise of one seed (±{noise})"
@@ -198,7 +200,7 @@ def section(results: TaskResults, dataset: PreparedDataset, history: History) ->
         "task": results.task,
         "title": TITLES[results.task],
         "main": main_title(results.task),
-        "noise": NOISE[results.task],
+        "noise": noise_text(results.noise, results.task),
         "tested": results.teacher.accuracy["torch"],
         "cards": [card(student, results) for student in results.students],
         "skipped": _skipped(results),

@@ -58,7 +58,7 @@ class Run:
         )
 
     def read(self) -> list[TaskResults]:
-        return [read_results(self.results, task, self.params.students_of(task)) for task in self.params.tasks]
+        return [read_results(self.results, task, self.params.students_of(task), "scenes") for task in self.params.tasks]
 
     def write_numbers(self) -> tuple[Metrics, Summary]:
         """Write metrics.json and summary.json only: what history reads."""

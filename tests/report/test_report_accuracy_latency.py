@@ -25,7 +25,7 @@ def test_accuracy_latency__drawn_with_and_without_points(tmp_path: Path, task: T
         Point("nano", "distilled", "a-future-runtime", 0.5, 2.0, HERE, "d"),
     ]
     for name, now in (("some.png", points), ("none.png", [])):
-        plot_accuracy_latency(tmp_path / name, now, [], task)
+        plot_accuracy_latency(tmp_path / name, now, [], task, 0.05)
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 300
             assert np.asarray(picture.convert("L")).std() > 5
@@ -42,7 +42,7 @@ def test_accuracy_latency__earlier_commits_get_their_own_panel(tmp_path: Path) -
         ("other.png", "segment", earlier),  # a commit before there was this task
     ]
     for name, task, snapshots in cases:
-        plot_accuracy_latency(tmp_path / name, now, snapshots, task)
+        plot_accuracy_latency(tmp_path / name, now, snapshots, task, None)
     one, two, other = (Image.open(tmp_path / name).width for name, _, _ in cases)
     assert other == one < two
 
@@ -56,7 +56,7 @@ def test_accuracy_latency__the_legend_of_every_runtime_fits(tmp_path: Path, hist
     device = {"teacher": {"fingerprint": "cpu-b", "threads": 2, "batch_size": 1}}
     earlier = [Snapshot("abc1234", "2026-01-01", "First", metrics, {"detect": {"device": device}})] if history else []
 
-    plot_accuracy_latency(tmp_path / "plot.png", now, earlier, "detect")
+    plot_accuracy_latency(tmp_path / "plot.png", now, earlier, "detect", 0.05)
 
     with Image.open(tmp_path / "plot.png") as picture:
         pixels = np.asarray(picture.convert("L"))

@@ -116,6 +116,22 @@ def test_show__fits_80_columns_and_cuts_nothing(tmp_path: Path, capsys: pytest.C
         assert table.count(cell) == 2
 
 
+def test_show__the_noise_of_one_seed_only_where_it_was_measured(
+    make_run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    run.write_numbers()
+    show(run.out / "metrics.json")
+    assert "±0.07 AP50-95 is noise" in " ".join(capsys.readouterr().out.split())
+    summary = json.loads((run.out / "summary.json").read_text())
+    summary["detect"]["noise"] = None
+    (run.out / "summary.json").write_text(json.dumps(summary))
+    show(run.out / "metrics.json")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "was not measured" in shown
+    assert "±" not in shown
+
+
 def test_show__says_that_the_control_was_switched_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps({"detect": {"teacher": {}, "nano": {"distilled": {"torch": {"map50_95": 0.5}}}}}))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.report.history import comparable, points, read_head, read_history, same_device
+from pipeline.report.metrics import build_summary
 from tests.report.conftest import DETECT, SEGMENT
 
 Commit = Callable[[str], str]
@@ -77,7 +78,7 @@ def test_history__the_commit_of_these_numbers_is_not_an_earlier_one(
     commit("These numbers")
     history = read_history(run.out, 10, metrics, summary)
     assert history.snapshots == []
-    assert history.note == "No earlier commit has a report."
+    assert history.note == "No earlier commit has a report of this test set."
 
 
 @pytest.mark.parametrize(("limit", "subjects"), [(0, []), (1, ["2"]), (9, ["2", "1", "0"])])
@@ -88,7 +89,8 @@ def test_history__at_most_limit_commits(
         make_run(level=0.5 + number / 100).write_numbers()
         commit(str(number))
     run = make_run()
-    assert [s.subject for s in read_history(run.out, limit, {}, {}).snapshots] == subjects
+    summary = build_summary(run.read())
+    assert [s.subject for s in read_history(run.out, limit, {}, summary).snapshots] == subjects
 
 
 def test_history__unreadable_report_is_left_out_and_named(make_run: Callable[..., Any], commit: Commit) -> None:
@@ -98,7 +100,21 @@ def test_history__unreadable_report_is_left_out_and_named(make_run: Callable[...
     broken = commit("Broken")
     history = read_history(run.out, 10, metrics, summary)
     assert history.snapshots == []
-    assert history.note == f"Left out, no readable report: {broken}."
+    assert history.note is not None
+    assert history.note.endswith(f"Left out, no readable report: {broken}.")
+
+
+def test_history__commits_of_other_data_are_counted_and_left_out(make_run: Callable[..., Any], commit: Commit) -> None:
+    run = make_run()
+    metrics, summary = run.write_numbers()
+    theirs = {"detect": summary["detect"] | {"dataset": "theirs"}}
+    for number in range(2):
+        (run.out / "metrics.json").write_text(json.dumps({"detect": {"number": number}}))
+        (run.out / "summary.json").write_text(json.dumps(theirs))
+        commit("Somebody else's data")
+    history = read_history(run.out, 10, metrics, summary)
+    assert history.snapshots == []
+    assert str(history.note).endswith("Left out, another test set: 2 commits.")
 
 
 def test_history__empty_outside_git(tmp_path: Path) -> None:

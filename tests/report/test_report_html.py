@@ -25,8 +25,8 @@ from pipeline.records import (
 )
 from pipeline.report.history import History, read_history
 from pipeline.report.html import DASH, TIMES, params_yaml, render_html
-from pipeline.report.metrics import NOISE
 from pipeline.report.pictures import Picture
+from pipeline.report.results import NOISE
 from pipeline.tasks import Task, main_score
 from tests.report.conftest import DETECT, SEGMENT
 from tests.report.made_up import device
@@ -92,7 +92,7 @@ def test_html__names_every_model_runtime_and_reason(built: Any) -> None:
     assert "no NVIDIA device on this machine" in text  # why TensorRT was skipped
     assert "Imaginary CPU 3.0 GHz" in text
     assert "CC0-1.0" in text
-    assert f"minus control in AP50-95, both in torch, from one seed each: within about ±{NOISE['detect']} it" in text
+    assert f"both in torch, from one seed each: a gain within about ±{NOISE['detect']} AP50-95 is noise" in text
     assert f"9.26{TIMES}" in text  # 21.3 ms of the teacher over 2.30 ms
     assert "+0.053" in text
     assert "passed (≤ 0.002)" in text

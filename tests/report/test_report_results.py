@@ -16,7 +16,7 @@ def test_results__missing_record_is_named(make_run: Callable[..., Any]) -> None:
     run = make_run()
     (run.results / "detect/nano/distilled/accuracy-torch.json").unlink()
     with pytest.raises(PipelineError, match=r"nano/distilled/accuracy-torch\.json not found"):
-        read_results(run.results, "detect", ["nano"])
+        read_results(run.results, "detect", ["nano"], "scenes")
 
 
 @pytest.mark.parametrize(("name", "kind"), [("accuracy-torch", Accuracy), ("robustness-torch", Robustness)])
@@ -25,7 +25,7 @@ def test_results__refuse_scores_of_two_test_sets(make_run: Callable[..., Any], n
     path = run.results / f"detect/nano/control/{name}.json"
     write_record(path, read_record(path, kind).model_copy(update={"dataset": "another"}))
     with pytest.raises(PipelineError, match=r"got test of another for nano control in torch"):
-        read_results(run.results, "detect", ["nano"])
+        read_results(run.results, "detect", ["nano"], "scenes")
 
 
 def test_results__torch_comes_first(make_run: Callable[..., Any]) -> None:
