@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help repro test check bench lock clean
+.PHONY: help repro test check bench device-check lock clean
 
 help:                      ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 repro: $(VENV)/.ready      ## run the whole chain, print the table
 	dvc repro
@@ -29,6 +29,9 @@ check: $(VENV)/.tensorrt   ## lint, types and the fast tests
 bench: $(VENV)/.ready      ## time the loss and the training step against the alternatives, record both
 	KINETO_LOG_LEVEL=99 YOLO_OFFLINE=1 python -W ignore -m benchmarks.freekd_loss
 	YOLO_OFFLINE=1 python -W ignore -m benchmarks.distillation_step
+
+device-check: $(VENV)/.ready  ## check what needs a GPU, small and on the CPU where there is none; see docs/device.md
+	YOLO_OFFLINE=true python -W ignore -m benchmarks.device --out .state/device-check $(if $(shell command -v nvidia-smi),,--dry)
 
 lock: $(VENV)/.ready       ## re-pin requirements.txt from pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --no-emit-index-url --no-annotate --extra dev pyproject.toml -o requirements.txt

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.distill_model import DistillationModel
 
-from benchmarks.measure import alternately, devices, ratio, record, summary
+from benchmarks.measure import alternately, options, ratio, record, summary
 from models import build
 from pipeline.distill import build_loss
 from pipeline.distill.losses import LOSSES
@@ -84,20 +84,9 @@ def measure(student_name: str, teacher_name: str, side: int, n: int, device: str
         "teacher": bare_teacher,
         "ultralytics, built in": training_step(built_in, batch),
     }
-    options: Any = load_params().distill.recipe("detect").options
     for method in ["freekd", *sorted(set(LOSSES) - {"freekd"})]:
         own = deepcopy(student)
-        loss = build_loss(method, head_channels(own), head_channels(teacher), **options.get(method, {})).to(device)
-        teacher_copy = frozen(teacher, torch.device(device))
-        criterion = DistillationCriterion(
-            "detect",
-            own.init_criterion(),
-            own,
-            teacher_copy,
-            pairs=[(index, index) for index in range(len(own.stride))],
-            loss=loss,
-            weighting=Weighting("fixed", 0.1, steps=1),
-        )
+        criterion, loss = criterion_of(method, own, teacher, device)
         functions[method] = training_step(own, batch, loss, criterion)
     times = alternately(functions, ROUNDS)
     return [
@@ -114,9 +103,37 @@ def measure(student_name: str, teacher_name: str, side: int, n: int, device: str
     ]
 
 
+def criterion_of(
+    method: str, student: nn.Module, teacher: nn.Module, device: str
+) -> tuple[DistillationCriterion, nn.Module]:
+    """Build a method's criterion for a student, and the loss whose adapters train beside it."""
+    method_options: Any = load_params().distill.recipe("detect").options.get(method, {})  # type: ignore[call-overload]
+    loss = build_loss(method, head_channels(student), head_channels(teacher), **method_options).to(device)
+    criterion = DistillationCriterion(
+        "detect",
+        student.init_criterion(),  # type: ignore[operator]
+        student,
+        frozen(teacher, torch.device(device)),
+        pairs=[(index, index) for index in range(len(student.stride))],  # type: ignore[arg-type]
+        loss=loss,
+        weighting=Weighting("fixed", 0.1, steps=1),
+    )
+    return criterion, loss
+
+
+def distillation_model(student_name: str, teacher_name: str, side: int, device: str) -> nn.Module:
+    """Build a student whose loss is distilled from a teacher by FreeKD; its adapters are its own submodule."""
+    student, teacher = build(student_name, "detect", CLASSES, 0), build(teacher_name, "detect", CLASSES, 1)
+    student.args = teacher.args = get_cfg(overrides={"imgsz": side})
+    student, teacher = student.to(device).train(), teacher.to(device).eval().requires_grad_(False)
+    student.criterion, student.adapters = criterion_of("freekd", student, teacher, device)
+    return student
+
+
 def main() -> None:
     """Measure all pairs on all devices."""
-    record("distillation_step", [row for device in devices() for case in CASES for row in measure(*case, device)])
+    devices, out = options(__doc__)
+    record("distillation_step", [row for device in devices for case in CASES for row in measure(*case, device)], out)
 
 
 if __name__ == "__main__":

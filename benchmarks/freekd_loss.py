@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from pytorch_wavelets import DWTForward
 from torch import Tensor, nn
 
-from benchmarks.measure import alternately, devices, peak_mb, ratio, record, summary
+from benchmarks.measure import alternately, options, peak_mb, ratio, record, summary
 from pipeline.distill import build_loss
 
 CHANNELS, SIDES, N, LEVELS = [64, 128, 256], [80, 40, 20], 8, 3
@@ -95,7 +95,8 @@ def measure(device: str, prompts: int) -> list[dict[str, object]]:
 
 def main() -> None:
     """Measure T = 6, as in the released RetinaNet prompts, and T = 2, as in the paper."""
-    record("freekd_loss", [row for device in devices() for prompts in (6, 2) for row in measure(device, prompts)])
+    devices, out = options(__doc__)
+    record("freekd_loss", [row for device in devices for prompts in (6, 2) for row in measure(device, prompts)], out)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -77,8 +78,8 @@ def ratio(times: dict[str, list[float]], slow: str, *fast: str) -> float:
     return round(statistics.median(first / sum(rest) for first, *rest in rounds), 3)
 
 
-def record(name: str, rows: list[dict[str, Any]]) -> None:
-    """Print the rows and write benchmarks/results/<name>.json."""
+def record(name: str, rows: list[dict[str, Any]], folder: Path = RESULTS) -> None:
+    """Print the rows and write <folder>/<name>.json."""
     commit = _commit()
     table = Table(*rows[0], title=f"{name} at {commit}")
     for row in rows:
@@ -91,14 +92,19 @@ def record(name: str, rows: list[dict[str, Any]]) -> None:
         "torch_threads": torch.get_num_threads(),
         "rows": rows,
     }
-    path = RESULTS / f"{name}.json"
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(content, indent=2) + "\n")
-    print(f"written to {path.relative_to(Path.cwd())}")
+    print(f"written to {path}")
 
 
-def devices() -> list[str]:
-    """List what can be measured here."""
-    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+def options(description: str | None) -> tuple[list[str], Path]:
+    """Read what to measure on, by default all that is here, and the folder of the record."""
+    here = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=here, action="append", help="repeatable; without it all that are here")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the record")
+    asked = parser.parse_args()
+    return asked.device or here, asked.out
 
 
 def _commit() -> str:
