@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline.data.prepared import open_dataset
 from pipeline.report.build import build_report
+from pipeline.report.stale import remove_stale_results
 from pipeline.report.views import draw
 from pipeline.stage import Stage, run_stage
 
@@ -11,6 +12,8 @@ from pipeline.stage import Stage, run_stage
 def work(stage: Stage) -> None:
     """Write reports/."""
     artifacts, dataset = Path("artifacts"), Path("dataset")
+    for removed in remove_stale_results(Path("results"), stage.params):
+        print(f"removed {removed}: params.yaml has no such task or student")
     drawings = draw(artifacts, open_dataset(dataset), stage.params)
     build_report(
         Path("results"),

@@ -129,7 +129,10 @@ def _log_axis(axes: Any, values: Sequence[float]) -> None:
 
 
 def _place_labels(axes: Any, labels: Sequence[tuple[Point, str]], arrows: Sequence[tuple[Point, Point]]) -> None:
-    """Put each label where it covers the fewest points, arrows and earlier labels, inside the axes."""
+    """Put each label where it covers the fewest points, arrows and earlier labels, inside the axes.
+
+    A label of another runtime than torch that would cover something is left out: the table has its number.
+    """
     axes.figure.draw_without_rendering()  # settles the layout: pixels are final from here on
     axes.figure.set_layout_engine("none")
     pixel = {point.key: axes.transData.transform((point.p50_ms, point.score)) for point, _ in labels}
@@ -145,11 +148,12 @@ def _place_labels(axes: Any, labels: Sequence[tuple[Point, str]], arrows: Sequen
             box = label.get_window_extent()
             outside = not (axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1)
             tried.append((outside * 100 + box.count_overlaps(taken), len(tried), label, box))
-        best = min(tried)
+        covers, _, best, box = min(tried)
+        is_drawn = point.runtime == "torch" or not covers
         for _, _, label, _ in tried:
-            if label is not best[2]:
+            if label is not best or not is_drawn:
                 label.remove()
-        taken.append(best[3])
+        taken += [box] if is_drawn else []
 
 
 LABEL_PLACES = (  # offsets in points, and alignment

@@ -17,6 +17,8 @@ Rectangle = tuple[float, float, float, float]
 
 MATCH_IOU = 0.5
 MIN_SCORE = 0.25  # predictions below it are not drawn
+MAX_LABELS = 10  # of one picture: more would hide the objects, and the legend names the colors
+SWATCH = 16  # pixels
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Boxes:
 def draw_boxes(path: Path, scenes: Sequence[Scene[Boxes]], classes: Sequence[str]) -> None:
     """Draw one row per image: ground truth, then each model's boxes with class and score, enlarged to be legible.
 
-    Under each prediction stands what it found and what it made up, at IoU 0.5 and the right class.
+    Under each prediction stands what it found and what it made up, at IoU 0.5 and the right class. Boxes of a picture
+    with many are told apart by color alone, which the legend below names.
 
     Args:
         path: the PNG to write.
@@ -58,7 +61,14 @@ def draw_boxes(path: Path, scenes: Sequence[Scene[Boxes]], classes: Sequence[str
             found = scene.predictions[title].above(MIN_SCORE)
             row.append((_with_boxes(canvas, scale, found, classes), _verdict(scene.truth, found)))
         cells.append(row)
-    draw_sheet(path, ["ground truth", *titles], cells)
+    draw_sheet(path, ["ground truth", *titles], cells, _legend(scenes, classes))
+
+
+def _legend(scenes: Sequence[Scene[Boxes]], classes: Sequence[str]) -> list[Cell]:
+    """Name the color of each class that is drawn."""
+    drawn = [boxes.above(MIN_SCORE) for scene in scenes for boxes in (scene.truth, *scene.predictions.values())]
+    present = sorted({int(kind) for boxes in drawn for kind in boxes.classes})
+    return [(Image.new("RGB", (SWATCH, SWATCH), colour_of(kind)), classes[kind]) for kind in present]
 
 
 def _with_boxes(canvas: Image.Image, scale: float, boxes: Boxes, classes: Sequence[str]) -> Image.Image:
@@ -70,6 +80,8 @@ def _with_boxes(canvas: Image.Image, scale: float, boxes: Boxes, classes: Sequen
     for (x0, y0, x1, y1), kind in zip(corners, boxes.classes, strict=True):
         draw.rectangle((x0, y0, x1, y1), outline=(0, 0, 0), width=5)  # a dark rim: visible on any image
         draw.rectangle((x0 + 1, y0 + 1, x1 - 1, y1 - 1), outline=colour_of(int(kind)), width=3)
+    if len(boxes.classes) > MAX_LABELS:
+        return picture
     for index, ((x0, y0, _, y1), kind) in enumerate(zip(corners, boxes.classes, strict=True)):
         text = classes[int(kind)] + ("" if boxes.scores is None else f" {boxes.scores[index]:.2f}")
         size = (draw.textlength(text, font) + 8, text_px + 5)

@@ -47,6 +47,16 @@ def test_boxes__any_image_size_and_degenerate_boxes(tmp_path: Path, shape: tuple
     assert _draw(tmp_path / "p.png", odd, np.zeros(shape, dtype=np.uint8)).std() > 0
 
 
+def test_boxes__many_are_told_apart_by_color_alone(tmp_path: Path) -> None:
+    rows = [[2.0 + 3 * step, 5.0 + 2 * step, 40.0 + 3 * step, 40.0 + 2 * step] for step in range(20)]
+    pictures = []
+    for names in (["cat", "dog"], ["a long name", "another"]):
+        truth = _boxes(rows, [step % 2 for step in range(20)])
+        draw_boxes(tmp_path / "p.png", [Scene("s", GREY, truth, {"teacher": truth})], names)
+        pictures.append(np.asarray(Image.open(tmp_path / "p.png"))[: 34 + 300])
+    assert (pictures[0] == pictures[1]).all()
+
+
 def test_boxes__nothing_found(tmp_path: Path) -> None:
     assert _draw(tmp_path / "p.png", _boxes([], [], [])).std() > 0
 
