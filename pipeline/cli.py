@@ -153,16 +153,34 @@ def import_records(
 @command
 def predict(
     model: Annotated[Path, typer.Argument(help="A bundle (.zip or unpacked) or an .onnx file")],
-    images: Annotated[list[Path], typer.Argument(help="Image files")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the images with what was found drawn in")] = None,
+    images: Annotated[list[str], typer.Argument(help="Images, videos, folders of them, or patterns in quotes")],
+    out: Annotated[Path | None, typer.Option(help="Folder for drawings; existing files are never overwritten")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line")] = False,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Boxes score above it")] = 0.25,
 ) -> None:
-    """Run an exported model on images: boxes, or a class map. Needs no torch."""
-    from pipeline.predict import predict_files
+    """Run an exported model on images: boxes, or a class map. Needs no torch.
 
+    IMAGES are JPEG, PNG, BMP, WebP or TIFF files; videos that OpenCV reads, each frame as an image named
+    clip.mp4#0, clip.mp4#1, ...; folders, whose images and videos are taken, without subfolders; patterns such as
+    'shots/*.jpg' or 'shots/**/*.png'.
+
+    Each image gives one line: what was found, in pixels of the image, or a JSON object with "image" and "boxes", or
+    "classes" with each class's share of the pixels. With --out, street.jpg gives street.jpg.predicted.png with what
+    was found drawn in; a segmenter also gives street.jpg.classes.png, whose pixels are class ids.
+
+    What cannot be read is reported on stderr, or with --json as an object with "image" and "error"; the others are
+    run, and the exit status is 1.
+    """
+    import sys
+
+    from pipeline.predict_files import predict_files
+
+    failed = False
     for line in predict_files(model, images, out=out, as_json=json, threshold=threshold):
-        print(line)
+        print(line.text, file=sys.stderr if line.failed and not json else sys.stdout, flush=True)
+        failed = failed or line.failed
+    if failed:
+        raise typer.Exit(1)
 
 
 __all__ = ["app"]
