@@ -160,16 +160,26 @@ def predict(
 ) -> None:
     """Run an exported model on images: boxes, or a class map. Needs no torch.
 
-    IMAGES are JPEG, PNG, BMP, WebP or TIFF files; videos that OpenCV reads, each frame as an image named
-    clip.mp4#0, clip.mp4#1, ...; folders, whose images and videos are taken, without subfolders; patterns such as
-    'shots/*.jpg' or 'shots/**/*.png'.
+    IMAGES are
 
-    Each image gives one line: what was found, in pixels of the image, or a JSON object with "image" and "boxes", or
-    "classes" with each class's share of the pixels. With --out, street.jpg gives street.jpg.predicted.png with what
-    was found drawn in; a segmenter also gives street.jpg.classes.png, whose pixels are class ids.
+    - files: JPEG, PNG, BMP, WebP or TIFF
 
-    What cannot be read is reported on stderr, or with --json as an object with "image" and "error"; the others are
-    run, and the exit status is 1.
+    - videos that OpenCV reads: each frame is an image named clip.mp4#0
+
+    - folders: the images and videos in them, without subfolders
+
+    - patterns in quotes, such as 'shots/*.jpg' or 'shots/**/*.png'
+
+    Each image gives one line: what was found, in pixels of the image.
+    With --json an object with "image" and "boxes"; or, of a segmenter,
+    "classes" with the share of the pixels that each class has.
+
+    With --out, street.jpg gives street.jpg.predicted.png with what was
+    found drawn in, and of a segmenter street.jpg.classes.png, whose
+    pixels are class ids. A file that exists is never overwritten.
+
+    What cannot be read is reported on stderr (with --json as an object
+    with "image" and "error"), the rest is run, and the status is 1.
     """
     import sys
 

@@ -23,6 +23,7 @@ VIDEO_SUFFIXES: Final = frozenset(
     [".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp", ".asf", ".ogv"]
 )
 MODEL_SUFFIXES: Final = frozenset([".zip", ".onnx", ".pt", ".plan", ".engine"])
+COMPLETE: Final = 0.9  # a video that ends before this share of its declared length is damaged; lengths are estimates
 WILDCARD: Final = re.compile(r"[*?[]")
 ONE_MODEL: Final = "is a model: predict takes one model, as its first argument"
 # What is no file: a pattern of the whole argument, and what to say of it.
@@ -78,7 +79,7 @@ def _expand(argument: str) -> list[PredictInput]:
     kind = _kind(Path(argument))
     if kind == "file":
         is_model = Path(argument).suffix.lower() in MODEL_SUFFIXES
-        return [PredictInput(argument, ONE_MODEL if is_model else None)]
+        return [PredictInput(str(Path(argument)), ONE_MODEL if is_model else None)]
     if kind == "folder":
         return _folder(Path(argument))
     reason = next((why for pattern, why in UNSUPPORTED.items() if re.fullmatch(pattern, argument, re.DOTALL)), None)
@@ -126,18 +127,24 @@ def _video_frames(name: str) -> Iterator[tuple[str, Image]]:
     except UnicodeEncodeError:
         raise PipelineError(f"{name}: the name of a video should be UTF-8: rename it") from None
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # errors come from here, not from FFmpeg
-    count = 0
+    count, end_s = 0, 0.0
     with quiet_opencv():
         video = cv2.VideoCapture(name)
     try:
-        while True:
-            with quiet_opencv():
-                more, frame = video.read()  # (H, W, 3) BGR
-            if not more:
-                break
-            yield f"{name}#{count}", np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-            count += 1
+        rate, frames = video.get(cv2.CAP_PROP_FPS), video.get(cv2.CAP_PROP_FRAME_COUNT)
+        while (frame := _next_frame(video)) is not None:
+            yield f"{name}#{count}", frame
+            count, end_s = count + 1, video.get(cv2.CAP_PROP_POS_MSEC) / 1000
     finally:
         video.release()
     if not count:
         raise PipelineError(f"{name}: OpenCV cannot read this video: it is damaged, or its codec is not installed")
+    declared_s = frames / rate if rate > 0 else 0.0
+    if end_s + 1 / max(rate, 1) < COMPLETE * declared_s:
+        raise PipelineError(f"{name}: ends after {end_s:.1f} of {declared_s:.1f} s: it is damaged or truncated")
+
+
+def _next_frame(video: cv2.VideoCapture) -> Image | None:
+    with quiet_opencv():
+        more, frame = video.read()  # (H, W, 3) BGR
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8) if more else None

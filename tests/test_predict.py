@@ -314,7 +314,7 @@ def test_predict__says_what_an_argument_is_instead(
 def video(path: Path, frames: int) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
     for index in range(frames):
-        writer.write(np.full((48, 64, 3), 40 * index, np.uint8))
+        writer.write(np.random.default_rng(index).integers(0, 256, (48, 64, 3), dtype=np.uint8))
     writer.release()
     return path
 
@@ -330,6 +330,18 @@ def test_predict__a_video_counts_as_its_frames(files: dict[Task, Path], tmp_path
     again = run(files["segment"], clip, "--out", tmp_path / "out")
     assert "predict overwrites nothing" in str(again.exception)
     assert contents(tmp_path) == before
+
+
+def test_predict__a_truncated_video_is_reported_after_its_frames(files: dict[Task, Path], tmp_path: Path) -> None:
+    clip = video(tmp_path / "clip.mkv", 20)
+    content = clip.read_bytes()
+    clip.write_bytes(content[: len(content) // 2])
+    done = run(files["detect"], clip, "--json")
+    assert done.exit_code == 1
+    *frames, last = objects(done)
+    assert 0 < len(frames) < 20
+    assert last["image"] == str(clip)
+    assert "of 2.0 s: it is damaged or truncated" in last["error"]
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
