@@ -84,11 +84,17 @@ def upright_bytes(content: bytes) -> bytes:
     since Ultralytics would otherwise rewrite the file in the prepared folder.
     """
     header = read_header(content)
-    with Image.open(io.BytesIO(content)) as image:
-        turned = header.orientation in TURNED or image.getexif().get(ORIENTATION) in TURNED
-    if turned or header.bits == 16:
+    if header.bits == 16 or header.orientation in TURNED or _turned_by_pillow(content):
         return _encode(decode(content), header.format)
     return content if header.format != "JPEG" or content.endswith(JPEG_END) else content + JPEG_END
+
+
+def _turned_by_pillow(content: bytes) -> bool:
+    with Image.open(io.BytesIO(content)) as image:
+        try:
+            return image.getexif().get(ORIENTATION) in TURNED
+        except Exception:  # Pillow raises many kinds on damaged EXIF data, which then turn nothing
+            return False
 
 
 def _encode(pixels: Pixels, form: str) -> bytes:

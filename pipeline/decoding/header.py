@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 JPEG_END: Final = b"\xff\xd9"
 JPEG_SCAN, JPEG_APP1 = 0xDA, 0xE1
 JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-JPEG_BARE: Final = frozenset([0x00, 0x01, *range(0xD0, 0xD9), 0xFF])  # no segment follows these
+JPEG_MARKER: Final = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")  # those that a segment follows
+BMP_HEADERS: Final = frozenset([12, 40, 52, 56, 64, 108, 124])  # lengths of its versions
 EXIF: Final = b"Exif\0\0"
 ORIENTATION: Final = 0x0112  # these five are TIFF tags
 WIDTH, HEIGHT, BITS, SAMPLE_FORMAT = 0x0100, 0x0101, 0x0102, 0x0153
+TIFF_MARK, BIG_TIFF_MARK = 42, 43
 TIFF_CODES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}  # the whole-number types
 TIFF_SAMPLES: Final = {1: "unsigned", 2: "signed", 3: "float"}
 
@@ -76,7 +79,7 @@ def read_header(content: bytes) -> Header:
         if content.startswith(begin) and (begin != b"RIFF" or content[8:12] == b"WEBP"):
             try:
                 return parse(content)
-            except (struct.error, IndexError, KeyError):
+            except (struct.error, IndexError, KeyError, OverflowError):
                 raise ValueError("its header is damaged or truncated") from None
     for name, marks in OTHERS.items():
         if any(content.startswith(mark, offset) for offset, mark in marks):
@@ -85,22 +88,28 @@ def read_header(content: bytes) -> Header:
 
 
 def _jpeg(content: bytes) -> Header:
-    size, bits, orientation, position = (0, 0), 8, 0, 2
-    while (marker := content[position + 1]) != JPEG_SCAN or content[position] != 0xFF:
-        if content[position] != 0xFF or marker in JPEG_BARE:  # bytes between segments are skipped, as libjpeg does
-            position += 1
-            continue
-        (length,) = struct.unpack_from(">H", content, position + 2)
-        body = content[position + 4 : position + 2 + length]
+    size, bits, orientation = (0, 0), 8, 0
+    marker, position = _next_marker(content, 2)
+    while marker != JPEG_SCAN:
+        (length,) = struct.unpack_from(">H", content, position)
+        body = content[position + 2 : position + length]
         if marker in JPEG_FRAMES:
             bits, height, width = struct.unpack_from(">BHH", body)
             size = width, height
         elif marker == JPEG_APP1 and body.startswith(EXIF):
             orientation = orientation or _exif_orientation(body.removeprefix(EXIF))  # the first counts
-        position += 2 + length
+        marker, position = _next_marker(content, position + length)
     if content.find(JPEG_END, position) < 0:
         raise ValueError(TRUNCATED)
     return Header("JPEG", *size, bits=bits, orientation=orientation or 1)
+
+
+def _next_marker(content: bytes, position: int) -> tuple[int, int]:
+    """Find the next segment, past bytes between segments as libjpeg does: its marker and where its length stands."""
+    found = JPEG_MARKER.search(content, position)
+    if found is None:
+        raise IndexError
+    return found[1][0], found.end()
 
 
 def _png(content: bytes) -> Header:
@@ -142,6 +151,8 @@ def _riff_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _bmp(content: bytes) -> Header:
     (length,) = struct.unpack_from("<I", content, 14)
+    if length not in BMP_HEADERS:
+        raise IndexError
     width, height = struct.unpack_from("<HH" if length == 12 else "<ii", content, 18)
     return Header("BMP", width, abs(height))  # a negative height: rows from the top
 
@@ -158,13 +169,18 @@ def _tiff(content: bytes) -> Header:
 
 
 def _exif_orientation(content: bytes) -> int:
-    """Read EXIF data as OpenCV does, which takes the orientation for a 16-bit number whatever its type says."""
+    """Read EXIF data as OpenCV does: the orientation is a 16-bit number, whatever type it is said to have."""
+    order = "<" if content.startswith(b"II") else ">"
     try:
-        order, entries = _first_directory(content)
-        places = [place for tag, _, place in entries if tag == ORIENTATION]
-        return _known(struct.unpack_from(f"{order}H", content, places[0])[0]) if places else 1
-    except (struct.error, ValueError):
-        return 1
+        mark, start = struct.unpack_from(f"{order}HI", content, 2)
+        (entries,) = struct.unpack_from(f"{order}H", content, start)
+        for index in range(entries if mark == TIFF_MARK else 0):
+            tag, value = struct.unpack_from(f"{order}H6xH", content, start + 2 + 12 * index)
+            if tag == ORIENTATION:
+                return _known(value)
+    except struct.error:  # damaged
+        pass
+    return 1
 
 
 def _known(orientation: int) -> int:
@@ -172,16 +188,14 @@ def _known(orientation: int) -> int:
 
 
 def _first_directory(content: bytes) -> tuple[str, list[tuple[int, int, int]]]:
-    """List the tags of a TIFF or BigTIFF file's first directory, or of EXIF data.
+    """List the tags of a TIFF or BigTIFF file's first directory.
 
     Returns:
         The byte order as `struct` writes it, and each tag's number, type and the offset of its first value.
 
     """
-    order = {b"II": "<", b"MM": ">"}.get(content[:2])
-    if order is None:
-        raise ValueError("its header is damaged")
-    big = content[2:4] in {b"+\0", b"\0+"}
+    order = "<" if content.startswith(b"II") else ">"
+    big = struct.unpack_from(f"{order}H", content, 2)[0] == BIG_TIFF_MARK
     offset, count = (f"{order}Q", f"{order}Q") if big else (f"{order}I", f"{order}H")
     room = struct.calcsize(offset)
     (start,) = struct.unpack_from(offset, content, 8 if big else 4)

@@ -98,6 +98,14 @@ def test_upright_size__of_an_orientation_stored_as_text(tmp_path: Path) -> None:
     assert upright_bytes(path.read_bytes()) == path.read_bytes()
 
 
+def test_prepared__damaged_exif_data_turn_nothing(tmp_path: Path) -> None:
+    content = saved(tmp_path / "a.webp", exif=exif_of(6), lossless=True).read_bytes()
+    path = tmp_path / "b.webp"
+    path.write_bytes(content.replace(b"MM\0*", b"MM\0c"))
+    assert upright_size(path) == load_image(path).shape[1::-1] == (64, 40)
+    assert upright_bytes(path.read_bytes()) == path.read_bytes()
+
+
 def test_inspect__names_the_fault_without_an_address(tmp_path: Path) -> None:
     contents = {"a.jpg": b"", "b.jpg": b"\0\0\0\x18ftypheic" + bytes(80), "c.png": b"\x89PNG\r\n\x1a\n" + bytes(9)}
     for name, content in contents.items():
