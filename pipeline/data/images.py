@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 import cv2
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.decoding.decode import MAX_PIXELS, Pixels, decode, read_bytes
+from pipeline.decoding.decode import Pixels, decode, read_bytes
 from pipeline.decoding.header import IMAGE_SUFFIXES, JPEG_END, SUFFIXES, read_header
 
 SUPPORTED = SUFFIXES
@@ -27,7 +28,7 @@ ENCODING: Final[dict[str, list[int]]] = {
     ],
     "WEBP": [cv2.IMWRITE_WEBP_QUALITY, 101],  # above 100: lossless
 }
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # larger ones are refused before Pillow sees them: no warning below the limit
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # sizes are checked before Pillow sees them
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,12 @@ def inspect_image(path: Path) -> ImageFacts | str:
 def upright_bytes(content: bytes) -> bytes:
     """Return an image file's bytes as they are, unless readers might disagree: then `decode`'s pixels, encoded anew.
 
-    Boxes refer to those pixels. Pillow also follows an orientation in XMP or in a PNG's text, which OpenCV does not,
-    and 16 bits are rounded by one reader and cut by another. A JPEG with bytes after its end gets one more end marker,
-    since Ultralytics would otherwise rewrite the file in the prepared folder.
+    Boxes refer to those pixels. Pillow also follows an orientation in XMP or in a PNG's text, which OpenCV does not. A
+    JPEG with bytes after its end gets one more end marker, since Ultralytics would otherwise rewrite the file in the
+    prepared folder.
     """
     header = read_header(content)
-    if header.bits == 16 or header.orientation in TURNED or _turned_by_pillow(content):
+    if header.orientation in TURNED or _turned_by_pillow(content):
         return _encode(decode(content), header.format)
     return content if header.format != "JPEG" or content.endswith(JPEG_END) else content + JPEG_END
 
