@@ -71,8 +71,8 @@ def _require_folder(out: Path) -> None:
     existing = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
     if not existing.is_dir():
         raise PipelineError(f"--out {out}: expected a folder, but {existing} is a file: give another name")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PipelineError(f"--out {out}: {existing} cannot be written to: give another folder")
+    if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+        raise PipelineError(f"--out {out}: no permission to write to {existing}: give another folder")
 
 
 def _require_free(out: Path, inputs: Sequence[PredictInput], kinds: Sequence[str]) -> None:
