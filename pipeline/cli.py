@@ -153,16 +153,44 @@ def import_records(
 @command
 def predict(
     model: Annotated[Path, typer.Argument(help="A bundle (.zip or unpacked) or an .onnx file")],
-    images: Annotated[list[Path], typer.Argument(help="Image files")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the images with what was found drawn in")] = None,
+    images: Annotated[list[str], typer.Argument(help="Images, videos, folders of them, or patterns in quotes")],
+    out: Annotated[Path | None, typer.Option(help="Folder for drawings; existing files are never overwritten")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line")] = False,
     threshold: Annotated[float, typer.Option(min=0, max=1, help="Boxes score above it")] = 0.25,
 ) -> None:
-    """Run an exported model on images: boxes, or a class map. Needs no torch."""
-    from pipeline.predict import predict_files
+    """Run an exported model on images: boxes, or a class map. Needs no torch.
 
+    IMAGES are
+
+    - files: JPEG, PNG, BMP, WebP or TIFF
+
+    - videos that OpenCV reads: each frame is an image named clip.mp4#0
+
+    - folders: the images and videos in them, without subfolders
+
+    - patterns in quotes, such as 'shots/*.jpg' or 'shots/**/*.png'
+
+    Each image gives one line: what was found, in pixels of the image.
+    With --json an object with "image" and "boxes"; or, of a segmenter,
+    "classes" with the share of the pixels that each class has.
+
+    With --out, street.jpg gives street.jpg.predicted.png with what was
+    found drawn in, and of a segmenter street.jpg.classes.png, whose
+    pixels are class ids. A file that exists is never overwritten.
+
+    What cannot be read is reported on stderr (with --json as an object
+    with "image" and "error"), the rest is run, and the status is 1.
+    """
+    import sys
+
+    from pipeline.predict_files import predict_files
+
+    failed = False
     for line in predict_files(model, images, out=out, as_json=json, threshold=threshold):
-        print(line)
+        print(line.text, file=sys.stderr if line.failed and not json else sys.stdout, flush=True)
+        failed = failed or line.failed
+    if failed:
+        raise typer.Exit(1)
 
 
 __all__ = ["app"]

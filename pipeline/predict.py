@@ -7,10 +7,8 @@ picture = predictor.drawn(Path("street.jpg"))
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -24,12 +22,14 @@ from pipeline.colours import colour_of
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detect import detections
 from pipeline.preprocess import Image, letterbox, load_image, undo, undo_map
+from pipeline.text import printable
 
 SCORE_THRESHOLD: Final = 0.25  # these three as in `yolo predict`
 NMS_IOU: Final = 0.7
 MAX_DETECTIONS: Final = 300
 BACKGROUND: Final = "background"  # the class of this name stays uncoloured
 TINT: Final = 0.5
+EXPECTED: Final = "expected a bundle (.zip or unpacked) or an .onnx file"
 
 ClassMap = Image  # (H, W) uint8 class ids
 
@@ -58,9 +58,11 @@ class Predictor:
             threads: CPU threads, 0 for all that this process may use.
 
         Raises:
-            PipelineError: if it is none of these, or the bundle is damaged.
+            PipelineError: if it is none of these, the bundle is damaged, or the threshold is outside 0 to 1.
 
         """
+        if not 0 <= threshold <= 1:
+            raise PipelineError(f"threshold: expected a number from 0 to 1, got {threshold}")
         self.threshold = threshold
         self.backend = _load(model, threads)
         self.task, self.classes = self.backend.metadata.task, self.backend.metadata.classes
@@ -88,6 +90,7 @@ class Predictor:
             score_threshold=self.threshold,
             nms_iou=NMS_IOU,
             max_detections=MAX_DETECTIONS,
+            multi_label=False,
         )
         return [
             Box((float(x0), float(y0), float(x1), float(y1)), float(score), self.classes[int(kind)])
@@ -118,7 +121,7 @@ class Predictor:
             colour = colour_of(self.classes.index(box.name))
             cv2.rectangle(picture, (x0, y0), (x1, y1), (0, 0, 0), width + 2)  # a dark rim: visible on any image
             cv2.rectangle(picture, (x0, y0), (x1, y1), colour, width)
-            text = f"{box.name} {box.score:.2f}"
+            text = printable(f"{box.name} {box.score:.2f}")
             (long, high), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, width)
             top = y0 if y0 < high + below else y0 - high - below
             cv2.rectangle(picture, (x0, top), (x0 + long, top + high + below), colour, cv2.FILLED)
@@ -134,51 +137,32 @@ class Predictor:
         return np.asarray((1 - share) * pixels + share * table[classes], dtype=np.uint8)
 
 
-def predict_files(
-    model: Path, images: Sequence[Path], *, out: Path | None, as_json: bool, threshold: float
-) -> Iterator[str]:
-    """Run a model on image files, one line of text or JSON each.
-
-    Args:
-        model: As for `Predictor`.
-        images: The files.
-        out: Folder for `<stem>.png` with what was found drawn in, and a segmenter's `<stem>.classes.png`; or None.
-        as_json: `{"image", "boxes"}`, or `{"image", "classes"}` with each class's share of the pixels.
-        threshold: Boxes score above it.
-
-    Raises:
-        PipelineError: if the model or an image cannot be read, or two images would be written to one file.
-
-    """
-    stems = [path.stem for path in images]
-    if out is not None and len(set(stems)) < len(stems):
-        raise PipelineError(
-            f"--out {out}: several images are called {max(stems, key=stems.count)}: run them one by one"
-        )
-    predictor = Predictor(model, threshold=threshold)
-    for path in images:
-        pixels = load_image(path)
-        found = predictor(pixels)
-        if out is not None:
-            _write(out / f"{path.stem}.png", cv2.cvtColor(predictor.drawn(pixels, found), cv2.COLOR_RGB2BGR))
-            if not isinstance(found, list):
-                _write(out / f"{path.stem}.classes.png", found)
-        yield (_json if as_json else _text)(path, found, predictor.classes)
-
-
 def _load(model: Path, threads: int) -> Backend:
+    try:
+        present = model.exists()
+    except OSError as error:  # such as a name that is too long
+        raise PipelineError(f"{model} cannot be read: {error.strerror}") from None
+    if not present:
+        raise PipelineError(f"{model}: no such file: {EXPECTED}")
     if (model / NAME).is_file():
         check_folder(model)
+        _require_reference(model, (model / REFERENCE).is_file())
         return load(model / REFERENCE, threads=threads)
     if model.suffix == ".zip":
         _, contents = read_bundle(model)
+        _require_reference(model, REFERENCE in contents)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(REFERENCE).name
             file.write_bytes(contents[REFERENCE])
             return load(file, threads=threads)
     if model.suffix == ".onnx":
         return load(model, threads=threads)
-    raise PipelineError(f"{model}: expected a bundle (.zip or unpacked) or an .onnx file")
+    raise PipelineError(f"{model}: {EXPECTED}")
+
+
+def _require_reference(model: Path, present: bool) -> None:
+    if not present:
+        raise PipelineError(f"{model}: the bundle has no {REFERENCE}: make it anew with `python -m pipeline bundle`")
 
 
 def _pixels(image: Path | Image) -> Image:
@@ -187,28 +171,3 @@ def _pixels(image: Path | Image) -> Image:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise PipelineError(f"expected an image (H, W, 3) uint8 RGB, got {image.dtype} of shape {image.shape}")
     return image
-
-
-def _write(path: Path, pixels: Image) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), pixels):
-        raise PipelineError(f"{path} cannot be written")
-
-
-def _json(path: Path, found: Found, classes: Sequence[str]) -> str:
-    seen = [asdict(box) for box in found] if isinstance(found, list) else _shares(found, classes)
-    return json.dumps({"image": str(path), "boxes" if isinstance(found, list) else "classes": seen})
-
-
-def _text(path: Path, found: Found, classes: Sequence[str]) -> str:
-    if isinstance(found, list):
-        seen = [f"{box.name} {box.score:.2f} at {' '.join(f'{side:.0f}' for side in box.xyxy)}" for box in found]
-    else:
-        seen = [f"{name} {100 * share:.1f} %" for name, share in _shares(found, classes).items()]
-    return f"{path}: {'; '.join(seen) or 'nothing'}"
-
-
-def _shares(found: ClassMap, classes: Sequence[str]) -> dict[str, float]:
-    """Each class that the map has, and its share of the pixels, largest first."""
-    counts = np.bincount(found.ravel(), minlength=len(classes)) / found.size
-    return {classes[index]: float(counts[index]) for index in np.argsort(-counts, kind="stable") if counts[index]}

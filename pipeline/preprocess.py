@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decoding.decode import decode, read_bytes
 from pipeline.errors import PipelineError
 
 Image = npt.NDArray[np.uint8]
@@ -34,29 +35,34 @@ DESCRIPTION: Final = {  # travels in the ONNX file's metadata
 
 @dataclass(frozen=True)
 class LetterboxTransform:
-    """Where an image lies in its square: `input = original * scale + pad`; width and height are the original's."""
+    """Where an image lies in its square: `input = original * resized / original size + pad`; sizes in pixels."""
 
     scale: float
     pad_left: int
     pad_top: int
-    width: int
+    width: int  # the original's
     height: int
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Return width and height inside the square."""
+        return max(round(self.width * self.scale), 1), max(round(self.height * self.scale), 1)
 
 
 def load_image(path: Path) -> Image:
-    """Decode an image file as RGB, turned upright if its EXIF says so.
+    """Decode an image file as RGB, upright, by the rule of `pipeline/decoding/decode.py`.
 
     Returns:
         (H, W, 3) uint8; grey and 16-bit files are converted.
 
     Raises:
-        PipelineError: if the file is missing or is no image.
+        PipelineError: if the file is missing or cannot be used, with the reason.
 
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)  # (H, W, 3) BGR, None on failure
-    if image is None:
-        reason = "not an image that OpenCV can decode" if path.exists() else "no such file"
-        raise PipelineError(f"{path}: {reason}; restore it with `dvc checkout`, or remove it from the dataset")
+    try:
+        image = decode(read_bytes(path))  # (H, W, 3) BGR
+    except ValueError as error:
+        raise PipelineError(f"{path}: {error}") from None
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
@@ -97,7 +103,8 @@ def undo(boxes: Array, transform: LetterboxTransform) -> Array:
     """
     pad = np.array([transform.pad_left, transform.pad_top] * 2, dtype=np.float32)
     limit = np.array([transform.width, transform.height] * 2, dtype=np.float32)
-    return np.clip((boxes - pad) / np.float32(transform.scale), 0, limit)
+    gain = np.array(transform.resized * 2, dtype=np.float32) / limit  # each side was rounded to whole pixels
+    return np.clip((boxes - pad) / gain, 0, limit)
 
 
 def undo_map(classes: npt.NDArray[np.uint8], transform: LetterboxTransform) -> npt.NDArray[np.uint8]:
@@ -111,8 +118,7 @@ def undo_map(classes: npt.NDArray[np.uint8], transform: LetterboxTransform) -> n
         (H, W) class ids in pixels of the original image.
 
     """
-    width = max(round(transform.width * transform.scale), 1)
-    height = max(round(transform.height * transform.scale), 1)
+    width, height = transform.resized
     inside = classes[transform.pad_top : transform.pad_top + height, transform.pad_left : transform.pad_left + width]
     if inside.shape == (transform.height, transform.width):
         return inside

@@ -34,7 +34,18 @@ def test_undo__inverts_letterbox(shape: tuple[int, int]) -> None:
     boxes = corners.reshape(50, 4).astype(np.float32)
     _, transform = letterbox(np.zeros((*shape, 3), dtype=np.uint8), 320)
     pad = np.array([transform.pad_left, transform.pad_top] * 2, dtype=np.float32)
-    np.testing.assert_allclose(undo(boxes * np.float32(transform.scale) + pad, transform), boxes, atol=1e-3)
+    gain = np.array(transform.resized * 2, dtype=np.float32) / ([width, height] * 2)
+    np.testing.assert_allclose(undo((boxes * gain + pad).astype(np.float32), transform), boxes, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [64, 320])
+def test_undo__equals_ultralytics(shape: tuple[int, int], size: int) -> None:
+    from ultralytics.utils.ops import scale_boxes
+
+    boxes = np.random.default_rng(0).uniform(-5, size + 5, (50, 4)).astype(np.float32)
+    _, transform = letterbox(np.zeros((*shape, 3), dtype=np.uint8), size)
+    np.testing.assert_allclose(undo(boxes, transform), scale_boxes((size, size), boxes.copy(), shape), rtol=1e-5)
 
 
 def test_undo__clips_to_the_original_image() -> None:

@@ -91,7 +91,8 @@ class PreparedDataset:
         path = self.root / "masks" / f"{image.stem}.png"
         if not path.is_file():
             raise PipelineError(f"{path}, the mask of {image.name}, does not exist: run `dvc repro prepare`")
-        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        content = np.fromfile(path, np.uint8)  # OpenCV crashes on a name with bytes that are no UTF-8
+        pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
         if pixels is None or pixels.ndim != 2 or pixels.dtype != np.uint8:
             came = "no image" if pixels is None else f"{pixels.dtype} of shape {pixels.shape}"
             raise PipelineError(f"{path}: expected 8-bit grey pixels, got {came}: run `dvc repro prepare`")

@@ -15,12 +15,15 @@ BLOCK: Final = 64  # boxes per NMS step: the fastest of 32 to 512 on trained wei
 
 
 def detections(
-    output: Array, *, end2end: bool, score_threshold: float, nms_iou: float, max_detections: int
+    output: Array,
+    *,
+    end2end: bool,
+    score_threshold: float,
+    nms_iou: float,
+    max_detections: int,
+    multi_label: bool = True,
 ) -> list[Array]:
-    """Turn a batch's output into boxes.
-
-    Equals Ultralytics' `non_max_suppression(multi_label=True)`, which its validation uses: an anchor gives one box for
-    each class whose score is above the threshold.
+    """Turn a batch's output into boxes, as Ultralytics' `non_max_suppression` does.
 
     Args:
         output: end2end: (N, D, 6) xyxy, score, class, best first; it is thresholded only. Otherwise (N, 4 + classes, A)
@@ -29,6 +32,8 @@ def detections(
         score_threshold: Boxes score above it.
         nms_iou: Of two boxes of one class whose IoU is above it, the lower scored goes.
         max_detections: Per image.
+        multi_label: An anchor gives a box for each class whose score is above the threshold, as in `yolo val`; False:
+            for its best class alone, as in `yolo predict`. An end2end model decides that itself.
 
     Returns:
         Per image (n, 6) float32: xyxy in input pixels, score, class; best first.
@@ -36,14 +41,17 @@ def detections(
     """
     if end2end:
         return [rows[rows[:, 4] > score_threshold][:max_detections] for rows in output]
-    return [_suppressed(_candidates(rows, score_threshold), nms_iou, max_detections) for rows in output]
+    return [_suppressed(_candidates(rows, score_threshold, multi_label), nms_iou, max_detections) for rows in output]
 
 
-def _candidates(rows: Array, score_threshold: float) -> Array:
+def _candidates(rows: Array, score_threshold: float, multi_label: bool) -> Array:
     """List the (anchor, class) pairs above the threshold, best first: (4 + classes, A) -> (n, 6)."""
     anchors = np.flatnonzero(rows[4:].max(axis=0) > score_threshold)
     scores = rows[4:, anchors].T  # (a, classes)
-    anchor, label = np.nonzero(scores > score_threshold)
+    if multi_label:
+        anchor, label = np.nonzero(scores > score_threshold)
+    else:
+        anchor, label = np.arange(len(anchors)), scores.argmax(axis=1)
     score = scores[anchor, label]
     order = np.argsort(-score, kind="stable")[:MAX_CANDIDATES]
     centre, half = rows[:2, anchors], rows[2:4, anchors] / 2  # (2, a)

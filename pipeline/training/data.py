@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Iterator
 from copy import copy
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import Sampler
 from ultralytics.cfg import IterableSimpleNamespace
 from ultralytics.data import YOLODataset
@@ -27,6 +29,7 @@ from pipeline.data.prepared import PreparedDataset, Split
 from pipeline.tasks import Task
 
 Key = tuple[int, int]  # epoch, index
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # prepare has checked every size
 
 
 class SeededImages(YOLODataset):

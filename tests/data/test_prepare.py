@@ -252,7 +252,7 @@ def test_defect__box_beyond_the_edge_is_cut_at_the_edge(prepare, root):
 
 FATAL = [
     ("unknown_class", lines(B, "7 0.5 0.5 0.5 0.5"), f"{B}:1: class 7, but names has 0 to 1"),
-    ("unreadable_image", lines("images/train/b.png", "no image"), "images/train/b.png: Pillow cannot read it"),
+    ("unreadable_image", lines("images/train/b.png", "no image"), "images/train/b.png: not an image"),
     ("unreadable_image", lines("images/train/x.gif", "GIF89a"), "images/train/x.gif: .gif is not supported"),
     (
         "leak",

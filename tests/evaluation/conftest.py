@@ -71,7 +71,8 @@ def oracle(known_dataset: PreparedDataset) -> Callable[[Array], list[Array]]:
         truth = truth_of(known_dataset, path, transform.width, transform.height)
         rows = np.zeros((4, 6), dtype=np.float32)
         pad = [transform.pad_left, transform.pad_top] * 2
-        rows[: len(truth.boxes), :4] = truth.boxes * transform.scale + pad
+        gain = np.array(transform.resized * 2) / ([transform.width, transform.height] * 2)
+        rows[: len(truth.boxes), :4] = truth.boxes * gain + pad
         rows[: len(truth.boxes), 4] = [0.9, 0.8][: len(truth.boxes)]
         rows[: len(truth.boxes), 5] = truth.class_ids
         answers[text_digest(square.tobytes().hex())] = rows

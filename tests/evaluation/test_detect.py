@@ -18,12 +18,16 @@ def random_output(seed: int, classes: int, anchors: int, images: int = 2) -> Arr
     return output
 
 
-def ours(output: Array, score: float, iou: float = 0.7, most: int = 300, end2end: bool = False) -> list[Array]:
-    return detections(output, end2end=end2end, score_threshold=score, nms_iou=iou, max_detections=most)
+def ours(
+    output: Array, score: float, iou: float = 0.7, most: int = 300, end2end: bool = False, several: bool = True
+) -> list[Array]:
+    return detections(
+        output, end2end=end2end, score_threshold=score, nms_iou=iou, max_detections=most, multi_label=several
+    )
 
 
-def theirs(output: Array, score: float, iou: float = 0.7, most: int = 300) -> list[Array]:
-    kept = non_max_suppression(torch.from_numpy(output.copy()), score, iou, multi_label=True, max_det=most)
+def theirs(output: Array, score: float, iou: float = 0.7, most: int = 300, several: bool = True) -> list[Array]:
+    kept = non_max_suppression(torch.from_numpy(output.copy()), score, iou, multi_label=several, max_det=most)
     return [rows.numpy() for rows in kept]
 
 
@@ -32,20 +36,23 @@ def theirs(output: Array, score: float, iou: float = 0.7, most: int = 300) -> li
     ("classes", "anchors", "score", "iou", "most"),
     [(3, 400, 0.25, 0.7, 300), (80, 300, 0.5, 0.45, 300), (1, 2000, 0.001, 0.7, 300), (5, 600, 0.05, 0.5, 7)],
 )
+@pytest.mark.parametrize("several", [True, False])
 def test_detections__equal_ultralytics_on_random_outputs(
-    seed: int, classes: int, anchors: int, score: float, iou: float, most: int
+    seed: int, classes: int, anchors: int, score: float, iou: float, most: int, several: bool
 ) -> None:
     output = random_output(seed, classes, anchors)
-    expected = theirs(output, score, iou, most)
-    found = ours(output, score, iou, most)
+    expected = theirs(output, score, iou, most, several)
+    found = ours(output, score, iou, most, several=several)
     for rows, expected_rows in zip(found, expected, strict=True):
         np.testing.assert_array_equal(rows, expected_rows)
 
 
-def test_detections__one_anchor_gives_several_classes() -> None:
+def test_detections__one_anchor_gives_several_classes_or_the_best() -> None:
     output = np.array([[[32], [32], [10], [10], [0.9], [0.8], [0.1]]], dtype=np.float32)
     (rows,) = ours(output, 0.25)
     np.testing.assert_allclose(rows, [[27, 27, 37, 37, 0.9, 0], [27, 27, 37, 37, 0.8, 1]])
+    (best,) = ours(output, 0.25, several=False)
+    np.testing.assert_allclose(best, [[27, 27, 37, 37, 0.9, 0]])
 
 
 def test_detections__overlapping_boxes_of_one_class_leave_the_best() -> None:
@@ -88,7 +95,8 @@ def test_detections__equal_ultralytics_on_trained_weights(shared_folder: Path, s
     images = np.stack([letterbox(load_image(path), 320)[0] for path in paths])
     with torch.inference_mode():
         output = model(torch.from_numpy(images))[0].numpy()
-    found, expected = ours(output, score), theirs(output, score)
-    assert sum(map(len, found)) > 10
-    for rows, expected_rows in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(rows, expected_rows)
+    for several in (True, False):
+        found, expected = ours(output, score, several=several), theirs(output, score, several=several)
+        assert sum(map(len, found)) > 10
+        for rows, expected_rows in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(rows, expected_rows)
