@@ -45,14 +45,13 @@ def count_labels(images: Iterable[Labels], classes: int, mask_classes: int) -> S
 
 def class_defects(counts: Counts, classes: Sequence[str], mask_classes: Sequence[str]) -> Iterator[Defect]:
     """Report classes that have nothing in train, and those that look like one class written in two ways."""
-    for names, of_split, what in (
-        (classes, {split: one.class_boxes for split, one in counts.items()}, "boxes"),
-        (mask_classes, {split: one.mask_pixels for split, one in counts.items()}, "pixels"),
-    ):
+    boxes = {split: one.class_boxes for split, one in counts.items()}
+    pixels = {split: one.mask_pixels for split, one in counts.items()}
+    for what, names, numbers in (("boxes", classes, boxes), ("pixels", mask_classes, pixels)):
         for index, name in enumerate(names):
-            if not of_split["train"][index]:
-                where = ", ".join(f"{of_split[split][index]} in {split}" for split in SPLITS)
-                yield Defect("untrained_class", ".", None, f"{name} has {what}: {where}")
+            if any(numbers["train"]) and not numbers["train"][index]:  # train without any label is reported itself
+                others = ", ".join(f"{numbers[split][index]} in {split}" for split in SPLITS[1:])
+                yield Defect("untrained_class", ".", None, f"{name}: 0 {what} in train, {others}")
         alike: dict[str, list[str]] = {}
         for name in names:
             alike.setdefault(_folded(name), []).append(name)

@@ -142,7 +142,10 @@ def _list(root: Path, folders: Folders, defects: list[Defect]) -> list[Annotatio
     lists = _image_sets(root, folders.base, defects)
     found: list[Annotation] = []
     if folders.split is not None or not (by_split or lists):
-        return [Annotation(inside(root, xml), folders.split, place) for xml in _xml_files(place)]
+        found = [Annotation(inside(root, xml), folders.split, place) for xml in _xml_files(place)]
+        if folders.split is not None and not found:
+            defects.append(_empty(root, folders.split, place, "annotation file"))
+        return found
     if by_split:
         for split, folder in by_split:
             part = [Annotation(inside(root, xml), split, folder) for xml in _xml_files(folder)]

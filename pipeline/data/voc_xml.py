@@ -59,8 +59,13 @@ def parse(content: bytes) -> Node:
     def text(content: str) -> None:
         stack[-1].text += content
 
+    def entity(name: str, *_: object) -> None:
+        raise XmlError(f"declares an entity, {name}, which no annotation needs", parser.CurrentLineNumber)
+
     parser.StartElementHandler, parser.CharacterDataHandler = start, text
     parser.EndElementHandler = lambda _: stack.pop()
+    parser.EntityDeclHandler = entity  # entities within entities would grow without end
+    parser.buffer_text = True
     try:
         parser.Parse(_decode(content).encode(errors="surrogatepass"), True)
     except expat.ExpatError as error:
