@@ -44,14 +44,13 @@ def count_labels(images: Iterable[Labels], classes: int, mask_classes: int) -> S
 
 
 def class_defects(counts: Counts, classes: Sequence[str], mask_classes: Sequence[str]) -> Iterator[Defect]:
-    """Report classes that have nothing in train, and those that look like one class written in two ways."""
+    """Report classes of boxes that have none in train, and classes that look like one written in two ways."""
     boxes = {split: one.class_boxes for split, one in counts.items()}
-    pixels = {split: one.mask_pixels for split, one in counts.items()}
-    for what, names, numbers in (("boxes", classes, boxes), ("pixels", mask_classes, pixels)):
-        for index, name in enumerate(names):
-            if any(numbers["train"]) and not numbers["train"][index]:  # train without any label is reported itself
-                others = ", ".join(f"{numbers[split][index]} in {split}" for split in SPLITS[1:])
-                yield Defect("untrained_class", ".", None, f"{name}: 0 {what} in train, {others}")
+    for index, name in enumerate(classes):
+        if any(boxes["train"]) and not boxes["train"][index]:  # train without any box is reported itself
+            others = ", ".join(f"{boxes[split][index]} in {split}" for split in SPLITS[1:])
+            yield Defect("class_without_box", ".", None, f"{name}: 0 boxes in train, {others}")
+    for names in (classes, mask_classes):
         alike: dict[str, list[str]] = {}
         for name in names:
             alike.setdefault(_folded(name), []).append(name)

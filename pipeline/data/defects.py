@@ -49,7 +49,7 @@ KINDS: dict[str, Kind] = {
     "blank_mask": Kind("mask without a labelled pixel", False, "kept: nothing is learnt from its image"),
     "other_list": Kind("split list of another task", False, "used, as ImageSets/Main has none"),
     "unlisted": Kind("annotation file outside the split folders", False, "left out"),
-    "untrained_class": Kind("class without a label in train", False, "kept, but no model can learn it"),
+    "class_without_box": Kind("class without a box in train", False, "kept, but no model can learn it"),
     "alike_classes": Kind("classes of almost the same name", False, "kept as different classes"),
     "unannotated": Kind("image without an annotation file", False, "left out"),
     "broken_file": Kind("annotation file that cannot be parsed", True, "mend or remove it"),

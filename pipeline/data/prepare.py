@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -36,8 +34,6 @@ BOX_SOURCES: dict[str, Callable[[Path, Path | None], RawDataset]] = {
 }
 SCENES_LICENCE = "CC0-1.0"
 MASK_CLASSES: Final = ("background", *scenes.CLASSES)
-MAX_STEM_BYTES: Final = 200  # of a prepared file's name: 255 is the most, and an ending follows
-UNWANTED: Final = frozenset(["Cc", "Cs", "Zl", "Zp"])  # Unicode categories: control, surrogate, breaks
 
 
 def prepare_dataset(params: Prepare, out: Path) -> DatasetInfo:
@@ -162,24 +158,17 @@ def flat_names(root: Path, items: Sequence[CheckedItem]) -> list[str]:
     """Name each image in the one flat folder: its own name, or a longer one where two stems are the same.
 
     The longer ones put the split before the stem, and where that is not enough a digest of the path after it. Stems
-    that differ only in case count as the same: some file systems cannot tell them apart. A name that is too long, or
-    that a list of a name a line cannot hold, is changed and has the digest, too.
+    that differ only in case count as the same: some file systems cannot tell them apart.
     """
-    tags = [hashlib.sha256(os.fsencode(relative(root, item.image))).hexdigest()[:8] for item in items]
-    short = [_plain(item.image.stem, tag) for item, tag in zip(items, tags, strict=True)]
-    longer = [f"{item.split}_{stem}" for item, stem in zip(items, short, strict=True)]
+    short = [item.image.stem for item in items]
+    longer = [f"{item.split}_{item.image.stem}" for item in items]
+    tags = [hashlib.sha256(relative(root, item.image).encode()).hexdigest()[:8] for item in items]
     longest = [f"{stem}_{tag}" for stem, tag in zip(longer, tags, strict=True)]
     stems = short
     for level in (longer, longest):
         counts = Counter(stem.lower() for stem in stems)
         stems = [new if counts[stem.lower()] > 1 else stem for stem, new in zip(stems, level, strict=True)]
     return [stem + item.image.suffix for stem, item in zip(stems, items, strict=True)]
-
-
-def _plain(stem: str, tag: str) -> str:
-    plain = "".join("_" if unicodedata.category(character) in UNWANTED else character for character in stem)
-    shortened = plain.encode()[:MAX_STEM_BYTES].decode(errors="ignore")
-    return stem if shortened == stem else f"{shortened}_{tag}"
 
 
 def _file_content(item: CheckedItem, legend: Legend | None) -> Content:

@@ -173,7 +173,7 @@ def find_licence(root: Path) -> str:
 
 def ranked(names: Iterable[str], seed: int, purpose: str) -> list[str]:
     """Shuffle names by a hash of each: an order that depends on no listing, and that a new name does not reshuffle."""
-    return sorted(names, key=lambda name: (hashlib.sha256(os.fsencode(f"{purpose}:{seed}:{name}")).digest(), name))
+    return sorted(names, key=lambda name: (hashlib.sha256(f"{purpose}:{seed}:{name}".encode()).digest(), name))
 
 
 def carve(items: Sequence[RawItem], root: Path, fractions: dict[Split, float], seed: int) -> list[RawItem]:

@@ -119,6 +119,9 @@ def _places(root: Path, annotations: Path | None) -> list[Folders]:
     if place != root:
         own = any((place.parent / name).is_dir() for name in ("JPEGImages", "ImageSets"))
         return [Folders(place.parent if own else root, place)]
+    direct = [root, *(folder for folder in _below(root) if _split_of(folder.name))]
+    if any(any(folder.glob("*.xml")) for folder in direct):
+        return [Folders(root, root)]
     for pattern in ("*", "*/*"):
         found = {folder.parent for name in USUAL for folder in root.glob(f"{pattern}/{name}") if folder.is_dir()}
         if found:
@@ -138,7 +141,7 @@ def _split_of(name: str) -> Split | None:
 def _list(root: Path, folders: Folders, defects: list[Defect]) -> list[Annotation]:
     """List the XML files with their splits; a split folder or list without any is reported."""
     place = folders.place
-    by_split = [(split, place / name) for split in SPLITS for name in SPLIT_NAMES[split] if (place / name).is_dir()]
+    by_split = [(split, folder) for split in SPLITS for folder in _below(place) if _split_of(folder.name) == split]
     lists = _image_sets(root, folders.base, defects)
     found: list[Annotation] = []
     if folders.split is not None or not (by_split or lists):
@@ -160,6 +163,10 @@ def _list(root: Path, folders: Folders, defects: list[Defect]) -> list[Annotatio
         if not listed:
             defects.append(_empty(root, split, file, "annotation file that exists"))
     return found
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def _empty(root: Path, split: Split, place: Path, of_what: str) -> Defect:
@@ -245,7 +252,8 @@ def _image(root: Path, base: Path, annotation: Annotation, tree: Node, images_in
     xml, split = annotation.xml, annotation.split
     parents = [base / "JPEGImages", base / "images"]
     if split is not None:
-        parents += [parent / name for parent in (*parents, base) for name in SPLIT_NAMES[split]]
+        names = dict.fromkeys([annotation.top.name, *SPLIT_NAMES[split]])
+        parents += [parent / name for parent in (*parents, base) for name in names]
     deeper = xml.parent.relative_to(annotation.top)
     tops = dict.fromkeys([*parents, base, root])
     folders = list(dict.fromkeys([*(top / deeper for top in tops), *tops, xml.parent]))
@@ -254,8 +262,8 @@ def _image(root: Path, base: Path, annotation: Annotation, tree: Node, images_in
         candidates = images_in(folder).get(xml.stem, [])
         if candidates:
             return inside(root, next((path for path in candidates if path.name == name), candidates[0]))
-    names = spellings(name)
-    image = first_file(folders, [*names, *(Path(one).name for one in names)])
+    spelled = spellings(name)
+    image = first_file(folders, [*spelled, *(Path(one).name for one in spelled)])
     if image is None and Path(xml.stem).suffix.lower() in LOOKS_LIKE_IMAGE:  # a.jpg.xml
         image = first_file(folders, [xml.stem])
     if image is not None:

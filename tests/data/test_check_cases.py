@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -92,8 +91,6 @@ def test_counts__pixels_and_images_by_class_and_split(tmp_path, make_params, cap
     assert info.splits["train"].mask_images == [2, 1, 0]
     printed = capsys.readouterr().err
     assert ["car", "12.5 % (1)", "0 % (0)", "0 % (0)"] in rows(printed)
-    assert "sky: 0 pixels in train, 0 in val, 0 in test" in printed
-    assert "car: 0 pixels" not in printed
 
 
 def test_counts__of_scenes_are_those_of_their_labels(tmp_path, make_params, capsys):
@@ -115,9 +112,11 @@ def test_counts__a_class_without_a_box_in_train_is_named(run, root):
     (root / "data.yaml").write_text("train: images/train\nval: images/val\ntest: images/test\nnames: [cat, dog, owl]\n")
     (root / "labels/val/e.txt").write_text("2 0.5 0.5 0.2 0.2\n")
     dataset, printed = run()
-    assert "1 x class without a label in train" in printed
+    assert "1 x class without a box in train" in printed
     assert "owl: 0 boxes in train, 1 in val, 0 in test" in printed
-    assert [defect["kind"] for defect in json.loads((dataset.root / "defects.json").read_text())] == ["untrained_class"]
+    assert [defect["kind"] for defect in json.loads((dataset.root / "defects.json").read_text())] == [
+        "class_without_box"
+    ]
 
 
 @pytest.mark.parametrize("name", ["Cat", "CAT ", "\uff43\uff41\uff54", "cat_"])
@@ -317,37 +316,6 @@ def test_fractions__boxes_divided_by_the_sides_stop(run, root, change, found):
 def test_fractions__a_few_tiny_boxes_do_not(run, root):
     coco_boxes(root, lambda split, number, bbox: [0, 0, 1, 1] if split == "train" and number < 2 else bbox)
     assert run(source="coco")[0].info.splits["train"].boxes == 4
-
-
-# Names
-
-
-@pytest.mark.parametrize(
-    "stem",
-    [
-        "two\nlines",
-        "line\u2028separator",
-        "x" * 251,
-        "é" * 125,
-        os.fsdecode("caf\xe9".encode("latin-1")),
-        "日本 語 #1 %20",
-        "tab\tand\x1b[31mred",
-        " blanks ",
-    ],
-    ids=ascii,
-)
-def test_names__any_file_name_can_be_prepared(run, root, stem):
-    (root / "images/train/a.png").rename(root / "images/train" / f"{stem}.png")
-    (root / "labels/train/a.txt").rename(root / "labels/train" / f"{stem}.txt")
-    (root / "images/test/b").mkdir()
-    save(root / "images/test/b" / f"{stem}.png", photo(1))
-    dataset = run()[0]
-    assert [dataset.info.splits[split].images for split in SPLITS] == [4, 1, 2]
-    for split in SPLITS:
-        for image in dataset.images(split):
-            assert image.is_file()
-            dataset.boxes(image)
-    assert sum(len(dataset.boxes(image)[0]) for image in dataset.images("train")) == 4
 
 
 # What lies where the dataset goes

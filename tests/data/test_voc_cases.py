@@ -108,6 +108,16 @@ def test_voc__two_files_of_one_image_must_agree(root):
     )
 
 
+def test_voc__split_folders_may_be_in_capitals(root, intact):
+    for kind in ("voc", "images"):
+        for split in ("train", "val", "test"):
+            (root / kind / split).rename(root / kind / split.upper())
+    raw = voc.read(root, VOC)
+    assert boxes(raw) == intact
+    assert splits(raw)["e"] == "val"
+    assert raw.defects == ()
+
+
 def test_voc__files_beside_the_split_folders_are_reported(root):
     (root / A).rename(root / "voc/a.xml")
     (root / "voc/extra").mkdir()
@@ -150,6 +160,14 @@ def test_voc__a_devkit_for_each_split(root, intact):
     raw = voc.read(root, None)
     assert boxes(raw) == intact
     assert splits(raw) == {"a": "train", "b": "train", "c": "train", "d": "train", "e": "val", "f": "test"}
+
+
+def test_voc__split_folders_in_the_root_come_before_a_devkit_in_it(root, intact):
+    shutil.copytree(root / "voc/train", root / "old/Annotations")
+    for split in ("train", "val", "test"):
+        (root / "voc" / split).rename(root / split)
+    shutil.rmtree(root / "annotations")
+    assert boxes(voc.read(root, None)) == intact
 
 
 def test_voc__trainval_is_train_where_there_is_neither(root):
