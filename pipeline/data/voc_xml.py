@@ -101,9 +101,8 @@ def _encoding(content: bytes) -> tuple[str, str]:
             return encoding, declared
     try:
         name = codecs.lookup(declared).name if declared else "utf-8"
-        b"<".decode(name)  # refuses codecs that are not of text
+        # Refuses codecs that are not of text, and those of wide characters: the declaration is in single bytes.
+        b"<".decode(name)
     except (LookupError, ValueError):
-        name = "utf-8"
-    if name.startswith(("utf-16", "utf-32")):  # untrue: the declaration itself is written in single bytes
         name = "utf-8"
     return WIDER.get(name, name), declared

@@ -253,6 +253,8 @@ def test_similar__flat_and_other_images_are_not_reported(run, root):
     for seed, split in enumerate(SPLITS):
         rng = np.random.default_rng(seed)
         save(root / f"images/{split}/flat.png", rng.integers(200, 205, (60, 80, 3), np.uint8))
+        ramp = (255 * np.linspace(0, 1, 80) ** (seed + 1)).astype(np.uint8)  # brighter to the right, in another curve
+        save(root / f"images/{split}/ramp.png", np.tile(ramp[None, :, None], (60, 1, 3)))
         for number in range(20):
             save(root / f"images/{split}/{number}.png", photo(100 * seed + number))
             scene = np.full((60, 80, 3), 90, np.uint8)  # an object before one background, as in generated data
