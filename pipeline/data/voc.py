@@ -102,12 +102,7 @@ def read(root: Path, annotations: Path | None) -> RawDataset:
         )
     names = sorted({name for _, objects in parsed for node in objects if (name := node.value("name"))})
     classes = _classes(root, place, names) if names or not defects else ()  # a broken file says more than no class
-    items = []
-    for item, objects in parsed:
-        found = [_box(item.file, node, classes) for node in objects]
-        defects += [defect for defect in found if isinstance(defect, Defect)]
-        items.append(replace(item, boxes=tuple(box for box in found if isinstance(box, RawBox))))
-    items = _one_per_image(root, items, defects)
+    items = _one_per_image(root, [_with_boxes(item, objects, classes, defects) for item, objects in parsed], defects)
     defects += _unannotated(root, places, items, images_in)
     return RawDataset(classes, tuple(items), find_licence(root), tuple(defects))
 
@@ -288,6 +283,12 @@ def _classes(root: Path, place: Path, found: list[str]) -> tuple[str, ...]:
         lines = [line.strip() for line in read_text(inside(root, file)).splitlines()]
         return unique_classes([line for line in lines if line], file)
     return unique_classes(found, place)
+
+
+def _with_boxes(item: RawItem, objects: list[Node], classes: tuple[str, ...], defects: list[Defect]) -> RawItem:
+    found = [_box(item.file, node, classes) for node in objects]
+    defects += [defect for defect in found if isinstance(defect, Defect)]
+    return replace(item, boxes=tuple(box for box in found if isinstance(box, RawBox)))
 
 
 def _box(file: str, node: Node, classes: tuple[str, ...]) -> RawBox | Defect:
