@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, ParamSpec
 
 import typer
@@ -47,12 +46,11 @@ def show(
 
 @command
 def check_data() -> None:
-    """Read the dataset that params.yaml names and list its defects; write nothing."""
-    from pipeline.data.prepare import prepare_dataset
+    """Read the dataset that params.yaml names; list its defects and count its labels; write nothing."""
+    from pipeline.data.prepare import check_data as check
     from pipeline.params_file import load_params
 
-    with TemporaryDirectory() as folder:
-        prepare_dataset(load_params().prepare, Path(folder) / "dataset")
+    check(load_params().prepare, Path("dataset"))
 
 
 @command

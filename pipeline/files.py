@@ -1,9 +1,10 @@
-"""Read and write files: a file is written atomically, and a text that cannot be decoded is named."""
+"""Read and write files: a file or folder is written atomically, and a text that cannot be decoded is named."""
 
 from __future__ import annotations
 
 import codecs
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,28 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Hand out a new, empty folder, and rename it to `path` if all goes well.
+
+    It lies in a folder of random name beside `path`, so that no link can lead it elsewhere. What stood at `path`, a
+    link itself and not its target, is removed once the new folder is in its place; on any error `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=path.parent))
+    fresh, old = work / "new", work / "old"
+    fresh.mkdir()
+    try:
+        yield fresh
+        if os.path.lexists(path):
+            path.rename(old)
+        fresh.rename(path)
+    finally:
+        if os.path.lexists(old) and not os.path.lexists(path):
+            old.rename(path)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -69,6 +69,12 @@ class Scenes(Section):
     test_images: Count
 
 
+class Coco(Section):
+    """What the annotations of source `coco` mean."""
+
+    keep_crowds: bool
+
+
 class Masks(Section):
     """What the masks of source `masks` mean."""
 
@@ -89,6 +95,7 @@ class Prepare(Section):
     calibration_images: Count
     seed: int
     scenes: Scenes
+    coco: Coco
     masks: Masks
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.files import read_text, replacing, write_text
+from pipeline.files import read_text, replacing, replacing_folder, write_text
 from pipeline.text import printable
 
 
@@ -63,3 +63,38 @@ def test_printable__escapes_what_steers_a_terminal() -> None:
     assert printable("a\x1b[31mb\u202ec\nd\u2028") == r"a\x1b[31mb\u202ec\nd\u2028"
     assert printable("a\nb", keep="\n") == "a\nb"
     assert printable("Straße 街道") == "Straße 街道"
+
+
+def _folder_fail_half_way(folder: Path) -> None:
+    with replacing_folder(folder) as fresh:
+        (fresh / "half").write_text("half")
+        raise RuntimeError
+
+
+def test_replacing_folder__leaves_the_old_folder_and_no_other_when_the_writer_fails(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    with pytest.raises(RuntimeError):
+        _folder_fail_half_way(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (folder / "old").read_text() == "old"
+
+
+def test_replacing_folder__brings_the_old_folder_back_when_the_new_one_cannot_be_moved(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    with pytest.raises(FileNotFoundError), replacing_folder(folder) as fresh:
+        fresh.rmdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (folder / "old").read_text() == "old"
+
+
+def test_replacing_folder__has_the_permissions_of_any_new_folder(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "deep" / "out") as fresh:
+        (fresh / "file").write_text("new")
+    (tmp_path / "usual").mkdir()
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep" / "out", tmp_path / "usual")]
+    assert modes[0] == modes[1]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]

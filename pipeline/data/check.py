@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from pipeline.data.images import ImageFacts
 from pipeline.data.legend import Legend
 from pipeline.data.mask_files import MaskFacts
 from pipeline.data.prepared import SPLITS, Split
+from pipeline.data.similar import Look, find_similar
 from pipeline.data.source import RawBox, RawDataset, RawItem, carve, relative
 
 ROUNDING_PX = 0.5  # labels are rounded when written: less than this beyond the edge is no defect
+FRACTION_SLACK = 0.01  # of a pixel: fractions may be rounded to a little beyond the image
 VALUES_SHOWN = 3  # of one mask
 MIN_SHARE = 1e-6  # of an image's side: the prepared labels' last digit
 
@@ -36,10 +38,11 @@ class CheckedItem:
 
 @dataclass(frozen=True)
 class Facts:
-    """What `inspect_image` returned for every image, and `inspect_mask` for every mask."""
+    """What `inspect_image` returned for every image, `inspect_mask` for every mask, and `look_at` where it could."""
 
     images: dict[Path, ImageFacts | str]
     masks: dict[Path, MaskFacts | str] = field(default_factory=dict)
+    looks: dict[Path, Look] = field(default_factory=dict)
 
 
 def check_dataset(
@@ -64,6 +67,8 @@ def check_dataset(
     kept = _without_duplicates(list(raw.items), root, good, masks, defects)
     kept = carve(kept, root, fractions, seed)
     _find_shared(kept, root, good, defects)
+    defects += find_similar(kept, root, good, facts.looks)
+    defects += _find_fractions(kept)
     checked = [_check_item(item, good[item.image], masks, raw.classes, defects) for item in kept]
     _find_empty(kept, checked, raw.legend is not None, fractions, defects)
     return checked, defects
@@ -80,8 +85,8 @@ def _readable(
             defects.append(Defect("unreadable_image", relative(root, item.image), None, found))
             continue
         good[item.image] = found
-        if item.declared_size and all(item.declared_size) and item.declared_size != found.size:
-            said, is_ = (f"{width} x {height}" for width, height in (item.declared_size, found.size))
+        if item.declared_size and item.declared_size != found.size:
+            said, is_ = (f"{width:.10g} x {height:.10g}" for width, height in (item.declared_size, found.size))
             message = f"says {said}, but {relative(root, item.image)} is {is_} (upright)"
             defects.append(Defect("size_mismatch", item.file, item.line, message))
     return good
@@ -168,6 +173,18 @@ def _find_shared(items: list[RawItem], root: Path, good: dict[Path, ImageFacts],
             defects.append(Defect(kind, item.file, item.line, f"{here} has the bytes of {there}"))
 
 
+def _find_fractions(items: Sequence[RawItem]) -> Iterator[Defect]:
+    """Report splits whose boxes mostly lie within the first pixel: they are divided by the image's sides."""
+    for split in SPLITS:
+        boxes = [box for item in items if item.split == split for box in item.boxes]
+        boxes = [box for box in boxes if box.xyxy[0] < box.xyxy[2] and box.xyxy[1] < box.xyxy[3]]
+        tiny = [box for box in boxes if min(box.xyxy) >= -FRACTION_SLACK and max(box.xyxy) <= 1 + FRACTION_SLACK]
+        if 2 * len(tiny) > len(boxes):
+            corners = " ".join(f"{number:g}" for number in tiny[0].xyxy)
+            message = f"{len(tiny)} of {len(boxes)} boxes of {split} lie within the first pixel, as xyxy {corners}"
+            yield Defect("fraction_box", tiny[0].file, tiny[0].line, message)
+
+
 def _check_item(
     item: RawItem,
     facts: ImageFacts,
@@ -184,7 +201,8 @@ def _check_item(
         if kind is not None:
             numbers = " ".join(f"{number:g}" for number in box.xyxy)
             width, height = facts.size
-            message = f"{classes[box.class_id]}: xyxy {numbers} in {width} x {height} pixels of {item.image.name}"
+            name = f"{box.name}: {classes[box.class_id]}" if box.name else classes[box.class_id]
+            message = f"{name}: xyxy {numbers} in {width} x {height} pixels of {item.image.name}"
             defects.append(Defect(kind, box.file, box.line, message))
         if clipped is not None:
             kept.append((box.class_id, clipped))

@@ -30,11 +30,27 @@ KINDS: dict[str, Kind] = {
     "non_finite": Kind("box with a number that is not finite", False, "box dropped"),
     "malformed": Kind("annotation that cannot be read", False, "annotation dropped"),
     "duplicate_box": Kind("box written twice", False, "one kept"),
-    "crowd": Kind("crowd region", False, "skipped: it outlines many objects, not one"),
+    "fraction_box": Kind("box within one pixel", True, "write pixels, not fractions of the image's sides"),
+    "crowd": Kind(
+        "crowd region",
+        False,
+        "skipped, as it outlines many objects; CVAT marks brush masks so: `prepare.coco.keep_crowds: true` takes them",
+    ),
+    "renumbered": Kind("class numbered differently in two files", False, "classes matched by name"),
+    "listed_twice": Kind("image listed twice in one file", False, "its boxes joined"),
     "duplicate_image": Kind("image twice in one split", False, "the first one kept"),
+    "near_duplicate": Kind(
+        "image that looks like one of another split",
+        False,
+        "kept; if they are copies remove one: a score on images seen in training is too good",
+    ),
     "val_in_test": Kind("val image that also stands in test", False, "kept: choices made on val favour it"),
     "resized_mask": Kind("mask of another size than its image", False, "resized, nearest neighbour"),
     "blank_mask": Kind("mask without a labelled pixel", False, "kept: nothing is learnt from its image"),
+    "other_list": Kind("split list of another task", False, "used, as ImageSets/Main has none"),
+    "unlisted": Kind("annotation file outside the split folders", False, "left out"),
+    "class_without_box": Kind("class without a box in train", False, "kept, but no model can learn it"),
+    "alike_classes": Kind("classes of almost the same name", False, "kept as different classes"),
     "unannotated": Kind("image without an annotation file", False, "left out"),
     "broken_file": Kind("annotation file that cannot be parsed", True, "mend or remove it"),
     "unknown_class": Kind("unknown class", True, "add it to the classes, or correct the annotation"),
@@ -48,6 +64,7 @@ KINDS: dict[str, Kind] = {
         "image of another size than its annotation says", True, "boxes would be off: export again, or correct the size"
     ),
     "missing_mask": Kind("image without a mask", True, "put it there, or remove the image"),
+    "second_annotation": Kind("second annotation file of one image", True, "keep one"),
     "second_mask": Kind("second mask of one image", True, "keep one"),
     "unreadable_mask": Kind("mask that cannot be read", True, "export it again"),
     "unknown_value": Kind(
@@ -89,7 +106,7 @@ def stop_if_fatal(root: Path, defects: Sequence[Defect]) -> None:
 
 def show_defects(console: Console, root: Path, defects: Sequence[Defect]) -> None:
     """Print the defects grouped by kind, one line each, the first ten of a kind."""
-    for line in _grouped(root, defects, rest=" (all are in defects.json)"):
+    for line in _grouped(root, defects, rest=" (the prepare stage lists all in dataset/defects.json)"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

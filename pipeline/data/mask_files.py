@@ -38,6 +38,7 @@ class MaskFacts:
     size: tuple[int, int]
     unknown: tuple[UnknownValue, ...]
     labelled: bool  # at least one pixel has a class
+    pixels: tuple[int, ...]  # of each class
 
 
 def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
@@ -55,7 +56,13 @@ def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
     ids = legend.ids(values)
     height, width = values.shape
     sha256 = hashlib.sha256(content).hexdigest()
-    return MaskFacts(path, sha256, (width, height), _unknown(values, ids), bool((ids < UNKNOWN).any()))
+    pixels = class_pixels(ids, len(legend.names))
+    return MaskFacts(path, sha256, (width, height), _unknown(values, ids), bool((ids < UNKNOWN).any()), pixels)
+
+
+def class_pixels(ids: npt.NDArray[np.uint8], classes: int) -> tuple[int, ...]:
+    """Count the pixels of each class in a mask of class ids."""
+    return tuple(np.bincount(ids.ravel(), minlength=classes)[:classes].tolist())
 
 
 def prepared_mask(content: bytes, legend: Legend, size: tuple[int, int]) -> bytes:

@@ -1,36 +1,39 @@
-"""The prepare stage: from a source to the prepared layout, whole or not at all."""
+"""The prepare stage: from a source to the prepared layout, atomically."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.data import coco, masks, scenes, voc, yolo
 from pipeline.data.check import CheckedItem, Facts, check_dataset
+from pipeline.data.class_counts import Counts, Labels, class_defects, count_labels, show_counts
 from pipeline.data.defects import show_defects, stop_if_fatal
-from pipeline.data.images import inspect_image, upright_bytes
+from pipeline.data.images import ImageFacts, inspect_image, upright_bytes
 from pipeline.data.legend import Legend
-from pipeline.data.mask_files import encode_png, inspect_mask, prepared_mask
+from pipeline.data.mask_files import class_pixels, encode_png, inspect_mask, prepared_mask
 from pipeline.data.pool import in_threads
 from pipeline.data.prepared import SPLITS, DatasetInfo, Split
+from pipeline.data.similar import look_at
 from pipeline.data.source import RawDataset, relative
 from pipeline.data.write import Content, Entry, Plan, label_lines, write_dataset
 from pipeline.errors import PipelineError
+from pipeline.files import replacing_folder
 from pipeline.params import Prepare
+from pipeline.text import printable
 
 BOX_SOURCES: dict[str, Callable[[Path, Path | None], RawDataset]] = {
     "yolo": yolo.read,
-    "coco": coco.read,
     "voc": voc.read,
 }
 SCENES_LICENCE = "CC0-1.0"
+MASK_CLASSES: Final = ("background", *scenes.CLASSES)
 
 
 def prepare_dataset(params: Prepare, out: Path) -> DatasetInfo:
@@ -45,16 +48,27 @@ def prepare_dataset(params: Prepare, out: Path) -> DatasetInfo:
     """
     console = Console(stderr=True)
     _refuse_other_folder(out)
-    plan = plan_scenes(params) if params.source == "scenes" else plan_files(params, out, console)
-    partial_out = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial_out, ignore_errors=True)
-    try:
-        info = write_dataset(plan, params, partial_out, console)
-        _replace(partial_out, out)
-    finally:
-        shutil.rmtree(partial_out, ignore_errors=True)
-    _show_counts(console, out, info)
+    plan = _plan(params, out, console)
+    with replacing_folder(out) as folder:
+        info = write_dataset(plan, params, folder, console)
+    _show(console, f"{out.name}: {params.source}", plan, info.splits)
     return info
+
+
+def check_data(params: Prepare, out: Path) -> None:
+    """Read and check what `prepare_dataset` would write to `out`, print defects and counts to stderr; write nothing.
+
+    Raises:
+        PipelineError: on fatal defects of the input, all in one message.
+
+    """
+    console = Console(stderr=True)
+    plan = _plan(params, out, console)
+    _show(console, params.source, plan, plan.counts or _count_content(plan, console))
+
+
+def _plan(params: Prepare, out: Path, console: Console) -> Plan:
+    return plan_scenes(params) if params.source == "scenes" else plan_files(params, out, console)
 
 
 def plan_files(params: Prepare, out: Path, console: Console) -> Plan:
@@ -73,6 +87,9 @@ def plan_files(params: Prepare, out: Path, console: Console) -> Plan:
     facts = _inspect(raw, console)
     fractions: dict[Split, float] = {"val": params.val_fraction, "test": params.test_fraction}
     items, defects = check_dataset(raw, root, facts, fractions, params.seed)
+    mask_classes = () if raw.legend is None else raw.legend.names
+    counts = _count_items(items, len(raw.classes), len(mask_classes))
+    defects += class_defects(counts, raw.classes, mask_classes)
     stop_if_fatal(root, defects)
     show_defects(console, root, defects)
     names = flat_names(root, items)
@@ -80,14 +97,46 @@ def plan_files(params: Prepare, out: Path, console: Console) -> Plan:
         Entry(item.split, name, partial(_file_content, item, raw.legend))
         for item, name in zip(items, names, strict=True)
     ]
-    mask_classes = () if raw.legend is None else raw.legend.names
-    return Plan(entries, raw.classes, mask_classes, raw.licence, tuple(defects))
+    cut = tuple(split for split, fraction in fractions.items() if _is_cut(raw, split, fraction))
+    return Plan(entries, raw.classes, mask_classes, raw.licence, tuple(defects), counts, cut)
+
+
+def _is_cut(raw: RawDataset, split: Split, fraction: float) -> bool:
+    return fraction > 0 and all(item.split != split for item in raw.items)
+
+
+def _count_items(items: Sequence[CheckedItem], classes: int, mask_classes: int) -> Counts:
+    return {
+        split: count_labels(
+            [(item.class_ids, item.mask.pixels if item.mask else ()) for item in items if item.split == split],
+            classes,
+            mask_classes,
+        )
+        for split in SPLITS
+    }
+
+
+def _count_content(plan: Plan, console: Console) -> Counts:
+    """Make every image of a plan, only to count its labels."""
+    labels = in_threads(console, "counting", _labels, plan.entries)
+    by_split = {
+        split: [one for one, entry in zip(labels, plan.entries, strict=True) if entry.split == split]
+        for split in SPLITS
+    }
+    return {split: count_labels(part, len(plan.classes), len(plan.mask_classes)) for split, part in by_split.items()}
+
+
+def _labels(entry: Entry) -> Labels:
+    content = entry.make()
+    return content.class_ids, content.pixels
 
 
 def _read(params: Prepare, root: Path) -> RawDataset:
     annotations = None if params.annotations is None else Path(params.annotations)
     if params.source == "masks":
         return masks.read(root, annotations, params.masks)
+    if params.source == "coco":
+        return coco.read(root, annotations, params.coco.keep_crowds)
     return BOX_SOURCES[params.source](root, annotations)
 
 
@@ -95,11 +144,14 @@ def _inspect(raw: RawDataset, console: Console) -> Facts:
     """Decode and hash all images and masks."""
     images = sorted({item.image for item in raw.items})
     of_images = dict(zip(images, in_threads(console, "checking images", inspect_image, images), strict=True))
+    readable = [(image, facts) for image, facts in of_images.items() if isinstance(facts, ImageFacts)]
+    looks = zip(readable, in_threads(console, "comparing images", look_at, readable), strict=True)
+    of_looks = {image: look for (image, _), look in looks if look is not None}
     if raw.legend is None:
-        return Facts(of_images)
+        return Facts(of_images, looks=of_looks)
     files = sorted({item.mask for item in raw.items if item.mask is not None})
     of_masks = in_threads(console, "checking masks", partial(inspect_mask, raw.legend), files)
-    return Facts(of_images, dict(zip(files, of_masks, strict=True)))
+    return Facts(of_images, dict(zip(files, of_masks, strict=True)), of_looks)
 
 
 def flat_names(root: Path, items: Sequence[CheckedItem]) -> list[str]:
@@ -122,9 +174,9 @@ def flat_names(root: Path, items: Sequence[CheckedItem]) -> list[str]:
 def _file_content(item: CheckedItem, legend: Legend | None) -> Content:
     image = upright_bytes(_unchanged(item.image, item.facts.sha256))
     if legend is None or item.mask is None:
-        return Content(image, label_lines(item.class_ids, item.boxes, item.facts.size), None)
+        return Content(image, label_lines(item.class_ids, item.boxes, item.facts.size), None, item.class_ids)
     mask = _unchanged(item.mask.file, item.mask.sha256)
-    return Content(image, None, prepared_mask(mask, legend, item.facts.size))
+    return Content(image, None, prepared_mask(mask, legend, item.facts.size), pixels=item.mask.pixels)
 
 
 def _unchanged(file: Path, sha256: str) -> bytes:
@@ -152,14 +204,15 @@ def plan_scenes(params: Prepare) -> Plan:
         for split in SPLITS
         for index in range(counts[split])
     ]
-    return Plan(entries, scenes.CLASSES, ("background", *scenes.CLASSES), SCENES_LICENCE)
+    return Plan(entries, scenes.CLASSES, MASK_CLASSES, SCENES_LICENCE)
 
 
 def _scene_content(params: Prepare, split: Split, index: int) -> Content:
     side = params.image_size_px
     scene = scenes.make_scene(params.seed, split, index, side)
     labels = label_lines(scene.class_ids, scene.boxes, (side, side))
-    return Content(encode_png(scene.image[..., ::-1]), labels, encode_png(scene.mask))
+    pixels = class_pixels(scene.mask, len(MASK_CLASSES))
+    return Content(encode_png(scene.image[..., ::-1]), labels, encode_png(scene.mask), scene.class_ids.tolist(), pixels)
 
 
 def _refuse_other_folder(out: Path) -> None:
@@ -173,25 +226,11 @@ def _refuse_other_folder(out: Path) -> None:
         raise PipelineError(f"{out} exists and is no prepared dataset: expected no such folder; remove or rename it")
 
 
-def _replace(fresh: Path, out: Path) -> None:
-    """Move a finished folder into place; whatever stood there goes only after the new one is complete."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    fresh.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _show_counts(console: Console, out: Path, info: DatasetInfo) -> None:
-    kinds = {"boxes": info.classes, "masks": info.mask_classes}
-    classes = ", ".join(f"{len(names)} classes of {kind}" for kind, names in kinds.items() if names)
-    console.print(f"{out.name}: {info.source}, {classes}, licence: {info.licence}", soft_wrap=True)
-    headings = ["images", *(kind for kind, names in kinds.items() if names)]
-    table = Table("split")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for split, counts in info.splits.items():
-        cells = {"images": counts.images, "boxes": counts.boxes, "masks": counts.images}  # every image has a mask
-        table.add_row(split, *(str(cells[heading]) for heading in headings))
-    console.print(table)
+def _show(console: Console, what: str, plan: Plan, counts: Counts) -> None:
+    """Print what was read, which splits were cut, and counts."""
+    kinds = {"boxes": plan.classes, "masks": plan.mask_classes}
+    classes = [f"{len(names)} class{'es'[: 2 * (len(names) != 1)]} of {kind}" for kind, names in kinds.items() if names]
+    lines = [", ".join([what, *classes, f"licence: {printable(plan.licence)}"])]
+    lines += [f"{split}: cut out of train (prepare.{split}_fraction), as the source has none" for split in plan.cut]
+    console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
+    show_counts(console, counts, plan.classes, plan.mask_classes)

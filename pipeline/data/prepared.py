@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import PipelineError
+from pipeline.files import read_text
 from pipeline.tasks import Task
 
 Split = Literal["train", "val", "test"]
@@ -20,13 +21,26 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 IGNORE = 255  # in a mask: no label
 
 
-class SplitInfo(BaseModel):
-    """Counts of one split, and the digest of its images, boxes and masks."""
+class SplitCounts(BaseModel):
+    """Counts of one split.
+
+    By class of boxes, in the order of `classes`: boxes, and images that have one. By class of masks, in that of
+    `mask_classes`: pixels as the source has them, and images that have one.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     images: int
     boxes: int
+    class_boxes: list[int] = []
+    class_images: list[int] = []
+    mask_pixels: list[int] = []
+    mask_images: list[int] = []
+
+
+class SplitInfo(SplitCounts):
+    """Counts of one split, and the digest of its images, boxes and masks."""
+
     digest: str
 
 
@@ -116,7 +130,8 @@ class PreparedDataset:
         return self.info.classes if task == "detect" else self.info.mask_classes
 
     def _listed(self, name: Path) -> list[Path]:
-        return [self.root / line for line in (self.root / name).read_text().splitlines()]
+        lines = read_text(self.root / name).split("\n")  # str.splitlines would break names with U+2028 in them
+        return [self.root / line for line in lines if line]
 
 
 def open_dataset(root: Path) -> PreparedDataset:

@@ -24,12 +24,16 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class RawBox:
-    """One box as it was written: xyxy pixels of the upright image, not yet checked or clipped."""
+    """One box as it was written: xyxy pixels of the upright image, not yet checked or clipped.
+
+    `name` is what its file calls the annotation; `line` is None where a line says nothing.
+    """
 
     class_id: int
     xyxy: tuple[float, float, float, float]
     file: str
-    line: int
+    line: int | None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class RawItem:
     boxes: tuple[RawBox, ...]
     file: str
     line: int | None
-    declared_size: tuple[int, int] | None = None
+    declared_size: tuple[float, float] | None = None
     mask: Path | None = None
 
 
@@ -84,6 +88,38 @@ def inside(root: Path, path: Path) -> Path:
 def relative(root: Path, path: Path) -> str:
     """Name a file inside the root as `labels/train/a.txt`, the same on every machine."""
     return Path(os.path.relpath(path, root)).as_posix()
+
+
+def spellings(path: str) -> tuple[str, ...]:
+    r"""List a path from a file as it is written and, where it holds the `\` of Windows, with `/` in its place."""
+    return tuple(dict.fromkeys([path, path.replace("\\", "/")]))
+
+
+def first_file(folders: Iterable[Path], names: Iterable[str]) -> Path | None:
+    """Find a file by one of its names, the first name in the first folder; names that no file can have are none."""
+    candidates = (folder / name for name in names if name for folder in folders)
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
+def is_hidden(path: Path) -> bool:
+    """Tell the files that nobody looks at, such as macOS's `._a.xml`; `path` is relative to the folder looked at."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+def parse_size(width: object, height: object) -> tuple[float, float] | None:
+    """Read the size that an annotation states, also `640.0` or text; None where it states none."""
+    try:
+        size = float(str(width)), float(str(height))
+    except ValueError:
+        return None
+    return size if all(size) else None
 
 
 def annotation_place(root: Path, annotations: Path | None, usual: Iterable[str]) -> Path:

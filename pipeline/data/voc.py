@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from xml.parsers import expat
 
 from pipeline.data.defects import Defect
 from pipeline.data.images import LOOKS_LIKE_IMAGE
@@ -18,15 +18,42 @@ from pipeline.data.source import (
     RawItem,
     annotation_place,
     find_licence,
+    first_file,
     inside,
+    is_hidden,
+    parse_size,
     relative,
+    spellings,
     unique_classes,
 )
+from pipeline.data.voc_xml import Node, XmlError, parse
 from pipeline.errors import PipelineError
+from pipeline.files import read_text
 
 Listing = Callable[[Path], dict[str, list[Path]]]
 CLASSES_FILE = "classes.txt"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+USUAL = ("Annotations", "annotations")
+LISTS = ("ImageSets/Main", "ImageSets", "ImageSets/Segmentation", "ImageSets/Layout")
+FLAG = re.compile(r"\s+-?[01]$")  # what lists of one class have behind each name
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where one VOC dataset lies: its base, which holds the images, its XML files, and the split of them all."""
+
+    base: Path
+    place: Path
+    split: Split | None = None
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """An XML file, its split, and the folder that its path counts from: the images may lie in the same subfolders."""
+
+    xml: Path
+    split: Split | None
+    top: Path
 
 
 class DefectError(Exception):
@@ -37,35 +64,17 @@ class DefectError(Exception):
         self.defect = defect
 
 
-@dataclass
-class Node:
-    """An XML element that remembers its line."""
-
-    tag: str
-    line: int
-    text: str = ""
-    children: list[Node] = field(default_factory=list)
-
-    def child(self, tag: str) -> Node | None:
-        """Return the first direct child of that name: VOC's `part` elements nest the same names deeper."""
-        return next((node for node in self.children if node.tag == tag), None)
-
-    def value(self, tag: str) -> str:
-        """Return the text of a direct child, stripped; empty if there is none."""
-        node = self.child(tag)
-        return "" if node is None else node.text.strip()
-
-
 def read(root: Path, annotations: Path | None) -> RawDataset:
     """Read Pascal VOC annotations.
 
     Either one folder of XML files, with splits from `ImageSets/Main/{train,val,test}.txt` or none, or folders
-    `train`, `val` (or `valid`) and `test` of XML files. The image is the file of the same stem (else the one that
-    `<filename>` names) in `JPEGImages/`, `images/`, the split's folder in either, the root, or beside the XML; an
-    image there without XML is left out and reported. Classes are those of `classes.txt` in the root (a name a line),
-    else all names found, sorted. `difficult` objects count like others. Boxes refer to the upright image, and their
-    coordinates are taken as written, as today's tools do; the original VOC counts from 1 and includes both ends, so
-    its boxes lose their first row and column of pixels.
+    `train`, `val` (or `valid`) and `test` of XML files, all searched to any depth. A folder of such datasets, as
+    VOCdevkit, is read as one. The image is the file of the same stem (else the one that `<filename>` names) in
+    `JPEGImages/`, `images/`, the split's folder in either, the root, or beside the XML; an image there without XML is
+    left out and reported. Classes are those of `classes.txt` in the root (a name a line), else all names found,
+    sorted. `difficult` objects count like others. Boxes refer to the upright image, and their coordinates are taken
+    as written, as today's tools do; the original VOC counts from 1 and includes both ends, so its boxes lose their
+    first row and column of pixels.
 
     Args:
         root: the watched folder.
@@ -76,118 +85,184 @@ def read(root: Path, annotations: Path | None) -> RawDataset:
         PipelineError: if there is no XML file, or no class.
 
     """
-    place = annotation_place(root, annotations, ["Annotations", "annotations"])
     defects: list[Defect] = []
     images_in = cache(_by_stem)  # each folder is listed once
     parsed: list[tuple[RawItem, list[Node]]] = []
-    for xml, split in _list(root, place, defects):
-        try:
-            tree = _parse(root, xml)
-            item = RawItem(_image(root, xml, split, tree, images_in), split, (), relative(root, xml), 1, _size(tree))
-            parsed.append((item, [node for node in tree.children if node.tag == "object"]))
-        except DefectError as error:
-            defects.append(error.defect)
-    names = sorted({name for _, objects in parsed for node in objects if (name := node.value("name"))})
-    classes = _classes(root, place, names) if names or not defects else ()  # a broken file says more than no class
-    items = []
-    for item, objects in parsed:
-        found = [_box(item.file, node, classes) for node in objects]
-        defects += [defect for defect in found if isinstance(defect, Defect)]
-        items.append(replace(item, boxes=tuple(box for box in found if isinstance(box, RawBox))))
-    defects += _unannotated(root, place, items, images_in)
-    return RawDataset(classes, tuple(items), find_licence(root), tuple(defects))
-
-
-def _list(root: Path, place: Path, defects: list[Defect]) -> list[tuple[Path, Split | None]]:
-    """List the XML files with their splits.
-
-    Raises:
-        PipelineError: if there are none.
-
-    """
-    folders = [(split, place / name) for split in SPLITS for name in SPLIT_NAMES[split] if (place / name).is_dir()]
-    lists = _image_sets(root)
-    found: list[tuple[Path, Split | None]]
-    if folders:
-        found = [(inside(root, xml), split) for split, folder in folders for xml in sorted(folder.glob("*.xml"))]
-    elif lists:
-        found = [(xml, split) for split, file in lists.items() for xml in _read_list(root, place, file, defects)]
-    else:
-        found = [(inside(root, xml), None) for xml in sorted(place.glob("*.xml"))]
-    if not found and not defects:
+    places = _places(root, annotations)
+    for folders in places:
+        for annotation in _list(root, folders, defects):
+            try:
+                parsed.append(_read(root, folders, annotation, images_in))
+            except DefectError as error:
+                defects.append(error.defect)
+    place = places[0].place if len(places) == 1 else root
+    if not parsed and not defects:
         raise PipelineError(
             f"{place}: expected XML files, or train, val, test folders of them: set prepare.annotations"
         )
+    names = sorted({name for _, objects in parsed for node in objects if (name := node.value("name"))})
+    classes = _classes(root, place, names) if names or not defects else ()  # a broken file says more than no class
+    items = _one_per_image(root, [_with_boxes(item, objects, classes, defects) for item, objects in parsed], defects)
+    defects += _unannotated(root, places, items, images_in)
+    return RawDataset(classes, tuple(items), find_licence(root), tuple(defects))
+
+
+def _places(root: Path, annotations: Path | None) -> list[Folders]:
+    """Find the dataset, or the several of a VOCdevkit, which may have one for each split."""
+    asked = annotation_place(root, annotations, USUAL)
+    place = next((asked / name for name in USUAL if (asked / name).is_dir()), asked)
+    if place != root:
+        own = any((place.parent / name).is_dir() for name in ("JPEGImages", "ImageSets"))
+        return [Folders(place.parent if own else root, place)]
+    direct = [root, *(folder for folder in _below(root) if _split_of(folder.name))]
+    if any(any(folder.glob("*.xml")) for folder in direct):
+        return [Folders(root, root)]
+    for pattern in ("*", "*/*"):
+        found = {folder.parent for name in USUAL for folder in root.glob(f"{pattern}/{name}") if folder.is_dir()}
+        if found:
+            return [_devkit(base) for base in sorted(found) if not is_hidden(base.relative_to(root))]
+    return [Folders(root, root)]
+
+
+def _devkit(base: Path) -> Folders:
+    place = next(base / name for name in USUAL if (base / name).is_dir())
+    return Folders(base, place, _split_of(base.name))
+
+
+def _split_of(name: str) -> Split | None:
+    return next((split for split, names in SPLIT_NAMES.items() if name.lower() in names), None)
+
+
+def _list(root: Path, folders: Folders, defects: list[Defect]) -> list[Annotation]:
+    """List the XML files with their splits; a split folder or list without any is reported."""
+    place = folders.place
+    by_split = [(split, folder) for split in SPLITS for folder in _below(place) if _split_of(folder.name) == split]
+    lists = _image_sets(root, folders.base, defects)
+    found: list[Annotation] = []
+    if folders.split is not None or not (by_split or lists):
+        found = [Annotation(inside(root, xml), folders.split, place) for xml in _xml_files(place)]
+        if folders.split is not None and not found:
+            defects.append(_empty(root, folders.split, place, "annotation file"))
+        return found
+    if by_split:
+        for split, folder in by_split:
+            part = [Annotation(inside(root, xml), split, folder) for xml in _xml_files(folder)]
+            found += part
+            if not part and any(_xml_files(other) for _, other in by_split):
+                defects.append(_empty(root, split, folder, "annotation file"))
+        defects += _outside(root, place, [folder for _, folder in by_split])
+        return found
+    for split, file in lists.items():
+        listed = _read_list(root, place, file, defects)
+        found += [Annotation(xml, split, place) for xml in listed]
+        if not listed:
+            defects.append(_empty(root, split, file, "annotation file that exists"))
     return found
 
 
-def _image_sets(root: Path) -> dict[Split, Path]:
-    lists = {split: root / "ImageSets" / "Main" / f"{split}.txt" for split in SPLITS}
-    return {split: inside(root, file) for split, file in lists.items() if file.is_file()}
+def _below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _empty(root: Path, split: Split, place: Path, of_what: str) -> Defect:
+    message = f"no {of_what}: remove it to cut {split} out of train"
+    return Defect("empty_split", relative(root, place), None, message)
+
+
+def _xml_files(folder: Path) -> list[Path]:
+    """List the XML files below a folder."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() == ".xml" and path.is_file())
+    return sorted(path for path in found if not is_hidden(path.relative_to(folder)))
+
+
+def _outside(root: Path, place: Path, folders: list[Path]) -> Iterator[Defect]:
+    """Report XML files beside the split folders, unless the root, which may hold anything, is where they lie."""
+    for xml in _xml_files(place) if place != root else []:
+        if not any(xml.is_relative_to(folder) for folder in folders):
+            names = ", ".join(folder.name for folder in folders)
+            yield Defect("unlisted", relative(root, xml), None, f"is in none of the folders {names}")
+
+
+def _image_sets(root: Path, base: Path, defects: list[Defect]) -> dict[Split, Path]:
+    """Find the lists of the splits; a trainval.txt is train where there is neither of its parts."""
+    for folder in LISTS:
+        files = {path.stem.lower(): inside(root, path) for path in sorted((base / folder).glob("*.txt"))}
+        lists = {split: files[name] for split in SPLITS for name in SPLIT_NAMES[split] if name in files}
+        if "trainval" in files and not {"train", "val"} & set(lists):
+            lists = {"train": files["trainval"], **lists}
+        if lists:
+            if folder not in LISTS[:2]:
+                defects += [Defect("other_list", relative(root, file), None, split) for split, file in lists.items()]
+            return lists
+    return {}
 
 
 def _read_list(root: Path, place: Path, file: Path, defects: list[Defect]) -> list[Path]:
-    """Read one list of ImageSets: a stem a line."""
-    found = []
-    for line, text in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
-        xml = place / f"{text.strip()}.xml"
-        if text.strip() and xml.is_file():
+    """Read one list of ImageSets: a stem a line, or an image's name."""
+    by_stem: dict[str, Path] = {}
+    found: list[Path] = []
+    for line, text in enumerate(read_text(file).split("\n"), 1):
+        if not (name := text.strip()):
+            continue
+        names = [spelling for one in (name, FLAG.sub("", name)) for spelling in spellings(one)]
+        names += [str(Path(one).with_suffix("")) for one in names if Path(one).suffix.lower() in LOOKS_LIKE_IMAGE]
+        xml = first_file([place], [f"{one}.xml" for one in names])
+        if xml is None and not by_stem:
+            by_stem = {path.stem: path for path in reversed(_xml_files(place))}
+        xml = xml or next((by_stem[Path(one).name] for one in names if Path(one).name in by_stem), None)
+        if xml is not None:
             found.append(inside(root, xml))
-        elif text.strip():
-            defects.append(Defect("broken_file", relative(root, file), line, f"{relative(root, xml)} does not exist"))
+        else:
+            message = f"{relative(root, place / name)}.xml does not exist"
+            defects.append(Defect("broken_file", relative(root, file), line, message))
     return found
 
 
-def _parse(root: Path, xml: Path) -> Node:
-    """Parse an XML file.
+def _read(root: Path, folders: Folders, annotation: Annotation, images_in: Listing) -> tuple[RawItem, list[Node]]:
+    """Parse an XML file and find its image.
 
     Raises:
-        DefectError: if it is not valid, or not an annotation.
+        DefectError: if one of them cannot be had.
 
     """
-    parser = expat.ParserCreate()
-    stack = [Node("", 0)]
-
-    def start(tag: str, _: dict[str, str]) -> None:
-        node = Node(tag, parser.CurrentLineNumber)
-        stack[-1].children.append(node)
-        stack.append(node)
-
-    def text(content: str) -> None:
-        stack[-1].text += content
-
-    parser.StartElementHandler, parser.CharacterDataHandler = start, text
-    parser.EndElementHandler = lambda _: stack.pop()
+    file = relative(root, annotation.xml)
     try:
-        parser.Parse(xml.read_bytes(), True)
-    except expat.ExpatError as error:
-        raise DefectError(Defect("broken_file", relative(root, xml), error.lineno, f"not valid XML: {error}")) from None
-    tree = stack[0].children[0]
-    if tree.tag != "annotation":
-        message = f"expected <annotation>, got <{tree.tag}>"
-        raise DefectError(Defect("broken_file", relative(root, xml), tree.line, message))
-    return tree
+        tree = parse(annotation.xml.read_bytes())
+    except XmlError as error:
+        raise DefectError(Defect("broken_file", file, error.line, str(error))) from None
+    size = tree.child("size") or Node("size", 0)
+    image = _image(root, folders.base, annotation, tree, images_in)
+    declared = parse_size(size.value("width"), size.value("height"))
+    item = RawItem(image, annotation.split, (), file, 1, declared)
+    return item, [node for node in tree.children if node.tag == "object"]
 
 
-def _image(root: Path, xml: Path, split: Split | None, tree: Node, images_in: Listing) -> Path:
+def _image(root: Path, base: Path, annotation: Annotation, tree: Node, images_in: Listing) -> Path:
     """Find the image of an XML file.
 
     Raises:
         DefectError: if there is none.
 
     """
-    parents = [root / "JPEGImages", root / "images"]
+    xml, split = annotation.xml, annotation.split
+    parents = [base / "JPEGImages", base / "images"]
     if split is not None:
-        parents += [parent / name for parent in (*parents, root) for name in SPLIT_NAMES[split]]
-    folders = [*parents, root, xml.parent]
+        names = dict.fromkeys([annotation.top.name, *SPLIT_NAMES[split]])
+        parents += [parent / name for parent in (*parents, base) for name in names]
+    deeper = xml.parent.relative_to(annotation.top)
+    tops = dict.fromkeys([*parents, base, root])
+    folders = list(dict.fromkeys([*(top / deeper for top in tops), *tops, xml.parent]))
     name = tree.value("filename")
     for folder in folders:
         candidates = images_in(folder).get(xml.stem, [])
         if candidates:
             return inside(root, next((path for path in candidates if path.name == name), candidates[0]))
-    for folder in folders:
-        if name and (folder / name).is_file():
-            return inside(root, folder / name)
+    spelled = spellings(name)
+    image = first_file(folders, [*spelled, *(Path(one).name for one in spelled)])
+    if image is None and Path(xml.stem).suffix.lower() in LOOKS_LIKE_IMAGE:  # a.jpg.xml
+        image = first_file(folders, [xml.stem])
+    if image is not None:
+        return inside(root, image)
     line = (tree.child("filename") or tree).line
     where = ", ".join(relative(root, folder) for folder in folders if folder.is_dir())
     raise DefectError(Defect("missing_image", relative(root, xml), line, f"no {xml.stem}.* or {name!r} in {where}"))
@@ -197,7 +272,7 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
     """List a folder's images by stem."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.suffix.lower() in LOOKS_LIKE_IMAGE:
+        if path.suffix.lower() in LOOKS_LIKE_IMAGE and not path.name.startswith("."):
             found.setdefault(path.stem, []).append(path)
     return found
 
@@ -205,9 +280,15 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
 def _classes(root: Path, place: Path, found: list[str]) -> tuple[str, ...]:
     file = root / CLASSES_FILE
     if file.is_file():
-        lines = [line.strip() for line in inside(root, file).read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_text(inside(root, file)).splitlines()]
         return unique_classes([line for line in lines if line], file)
     return unique_classes(found, place)
+
+
+def _with_boxes(item: RawItem, objects: list[Node], classes: tuple[str, ...], defects: list[Defect]) -> RawItem:
+    found = [_box(item.file, node, classes) for node in objects]
+    defects += [defect for defect in found if isinstance(defect, Defect)]
+    return replace(item, boxes=tuple(box for box in found if isinstance(box, RawBox)))
 
 
 def _box(file: str, node: Node, classes: tuple[str, ...]) -> RawBox | Defect:
@@ -226,16 +307,21 @@ def _box(file: str, node: Node, classes: tuple[str, ...]) -> RawBox | Defect:
     return RawBox(classes.index(name), (xmin, ymin, xmax, ymax), file, node.line)
 
 
-def _size(tree: Node) -> tuple[int, int] | None:
-    """Read `<size>`; some tools leave it out or write 0."""
-    node = tree.child("size")
-    width, height = ("", "") if node is None else (node.value("width"), node.value("height"))
-    return (int(width), int(height)) if width.isdecimal() and height.isdecimal() else None
+def _one_per_image(root: Path, items: list[RawItem], defects: list[Defect]) -> list[RawItem]:
+    """Report XML files of one image in one split that say different things; keep the first."""
+    first: dict[tuple[Split | None, Path], RawItem] = {}
+    for item in items:
+        kept = first.setdefault((item.split, item.image), item)
+        boxes, others = ([(box.class_id, box.xyxy) for box in one.boxes] for one in (kept, item))
+        if boxes != others:
+            message = f"says other boxes of {relative(root, item.image)} than {kept.file}"
+            defects.append(Defect("second_annotation", item.file, None, message))
+    return list(first.values())
 
 
-def _unannotated(root: Path, place: Path, items: list[RawItem], images_in: Listing) -> list[Defect]:
+def _unannotated(root: Path, places: list[Folders], items: list[RawItem], images_in: Listing) -> list[Defect]:
     """Find images that stand among the annotated ones and have no XML: a background has one without objects."""
-    annotated = {xml.stem for xml in place.rglob("*.xml")}
+    annotated = {xml.stem for folders in places for xml in _xml_files(folders.place)}
     used = {item.image for item in items}
     return [
         Defect("unannotated", relative(root, path), None, f"no {stem}.xml")

@@ -12,20 +12,27 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from pipeline.data.class_counts import Counts, Labels, count_labels
 from pipeline.data.defects import Defect, write_defects
 from pipeline.data.pool import in_threads
 from pipeline.data.prepared import SPLITS, DatasetInfo, Split, SplitInfo
 from pipeline.data.source import ranked
+from pipeline.files import write_text
 from pipeline.params import Prepare
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is written for one image: file bytes, YOLO label lines, and a mask's PNG; None where the source has none."""
+    """What is written for one image: file bytes, YOLO label lines, and a mask's PNG; None where the source has none.
+
+    `class_ids` are those of its boxes, `pixels` the number of each mask class.
+    """
 
     image: bytes
     labels: str | None
     mask: bytes | None
+    class_ids: Sequence[int] = ()
+    pixels: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -39,13 +46,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is known before the first byte is written."""
+    """Everything that is known before the first byte is written.
+
+    `counts` is None where only the content tells, and `cut` names the splits that were cut out of train.
+    """
 
     entries: list[Entry]
     classes: tuple[str, ...]
     mask_classes: tuple[str, ...]
     licence: str
     defects: tuple[Defect, ...] = ()
+    counts: Counts | None = None
+    cut: tuple[Split, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class Row:
 
     split: Split
     name: str
-    boxes: int
+    labels: Labels
     digest: str
 
 
@@ -81,7 +93,7 @@ def write_dataset(plan: Plan, params: Prepare, folder: Path, console: Console) -
     _write_list(folder / "calibration.txt", train[: params.calibration_images])
     write_defects(folder / "defects.json", plan.defects)
     info = _describe(plan, params, by_split)
-    (folder / "dataset.json").write_text(info.model_dump_json(indent=2) + "\n")
+    write_text(folder / "dataset.json", info.model_dump_json(indent=2) + "\n")
     return info
 
 
@@ -95,22 +107,19 @@ def _write_entry(folder: Path, entry: Entry) -> Row:
         (folder / "masks" / f"{stem}.png").write_bytes(content.mask)
     labels = content.labels or ""
     image, mask = (hashlib.sha256(part).hexdigest() for part in (content.image, content.mask or b""))
-    return Row(entry.split, entry.name, labels.count("\n"), _digest([entry.name, image, labels, mask]))
+    digest = _digest([entry.name, image, labels, mask])
+    return Row(entry.split, entry.name, (content.class_ids, content.pixels), digest)
 
 
 def _write_list(path: Path, names: Sequence[str]) -> None:
-    path.write_text("".join(f"images/{name}\n" for name in names))
+    write_text(path, "".join(f"images/{name}\n" for name in names))
 
 
 def _describe(plan: Plan, params: Prepare, by_split: dict[Split, list[Row]]) -> DatasetInfo:
-    splits = {
-        split: SplitInfo(
-            images=len(rows),
-            boxes=sum(row.boxes for row in rows),
-            digest=_digest([row.digest for row in rows]),
-        )
-        for split, rows in by_split.items()
-    }
+    splits: dict[Split, SplitInfo] = {}
+    for split, rows in by_split.items():
+        counts = count_labels([row.labels for row in rows], len(plan.classes), len(plan.mask_classes))
+        splits[split] = SplitInfo(**counts.model_dump(), digest=_digest([row.digest for row in rows]))
     names = ["boxes", *plan.classes, "masks", *plan.mask_classes]
     whole = [*(info.digest for info in splits.values()), *names, str(params.image_size_px)]
     return DatasetInfo(

@@ -103,6 +103,7 @@ def make_params() -> Callable[..., Prepare]:
         usual = {"source": "scenes", "path": ".", "annotations": None, "image_size_px": 64, "calibration_images": 2}
         masks = {"classes": "classes.txt", "ignore": [], "resize": False}
         usual |= {"val_fraction": 0.0, "test_fraction": 0.0, "seed": 0, "scenes": scenes, "masks": masks}
+        usual["coco"] = {"keep_crowds": False}
         return Prepare.model_validate(usual | changes)
 
     return make

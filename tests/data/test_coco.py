@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.data import coco
+from pipeline.data.json_lists import walk
 from pipeline.errors import PipelineError
 
 TRAIN = "annotations/instances_train2017.json"
@@ -36,7 +37,7 @@ def test_coco__names_the_line_on_which_an_annotation_begins(root):
 def test_coco__walk_agrees_with_json(indent):
     content = {"info": {"a": [1]}, "images": [], "annotations": [{"id": 1, "x": "},]"}, [2], "3"], "n": None, "m": [4]}
     found: dict[str, list[Any]] = {}
-    for key, _, value in coco._walk(f" \n{json.dumps(content, indent=indent)}\n"):
+    for key, _, value in walk(f" \n{json.dumps(content, indent=indent)}\n"):
         found.setdefault(key, []).append(value)
     assert found == {"annotations": content["annotations"], "m": [4]}
 
