@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.backends import Array, Backend, read_metadata
 from pipeline.backends.cuda import Stopwatch, device_count, gpu_name, runtime
 from pipeline.errors import PipelineError
-from pipeline.records import Record, read_record
+from pipeline.records import BatchProfile, Record, read_record
 
 VERSIONS: Final = ((10, 3), (12, 0))  # from the first, below the second
 PHASES: Final = ("host_to_device", "compute", "device_to_host")
@@ -23,12 +23,15 @@ class PlanInfo(Record):
     """What lies beside a plan as `<name>.plan.json`.
 
     `layer_shares` is what TensorRT really built: of the layers that compute, the share per datatype, 0 to 1.
+    `layer_places` counts the layers on `dla` and `gpu` of an engine for a DLA core.
     """
 
     tensorrt_version: str
     gpu: str
     outputs: list[str]  # in the ONNX file's order
     layer_shares: dict[str, float]
+    layer_places: dict[str, int] | None = None
+    profile: BatchProfile | None = None  # None in those of earlier commits
     metadata: dict[str, str]  # the ONNX file's, one JSON value per key
 
 
@@ -115,6 +118,8 @@ def _require_same(path: Path, info: PlanInfo, number: int) -> None:
 
 class _Session:
     """One execution context with its stream and its buffers, allocated once for the largest batch.
+
+    Host memory is pageable and no CUDA graph is used: shapes change from call to call, as in the pipeline's evaluation.
 
     Not Polygraphy's TrtRunner: it allocates outputs through Python while it infers, which a benchmark would measure.
     """

@@ -60,7 +60,7 @@ def _draw_now(axes: Any, now: Sequence[Point], task: Task) -> tuple[list[tuple[P
         if point.role == "control":
             bar: dict[str, Any] = {"color": COLOURS["control"], "capsize": 5, "linewidth": 1.2, "alpha": 0.7}
             axes.errorbar(point.p50_ms, point.score, yerr=NOISE[task], **bar)
-        labels.append((point, text))
+        labels.append((point, f"{text} (latency unstable)" if point.unstable else text))
     for start, end, colour in arrows:
         look = {"arrowstyle": "->", "color": colour, "linewidth": 1.2, "shrinkA": 6, "shrinkB": 6}
         axes.annotate("", (end.p50_ms, end.score), (start.p50_ms, start.score), arrowprops=look)

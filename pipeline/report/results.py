@@ -102,7 +102,8 @@ def read_results(results: Path, task: Task, students: list[str]) -> TaskResults:
         tuple(
             read_record(path, DeviceRecord)
             for name in students
-            for path in sorted(results.glob(f"devices/*/{task}-{name}.json"))
+            for pattern in (f"devices/*/{task}-{name}.json", f"devices/*/{task}-{name}/*.json")
+            for path in sorted(results.glob(pattern))
         ),
     )
     _refuse_mixed_datasets(found, root)

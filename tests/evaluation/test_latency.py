@@ -23,7 +23,8 @@ Make = Callable[..., Backend]
 Run = Callable[[Array], list[Array]]
 ROOT = Path(__file__).parents[2]
 PARAMS = Benchmark(
-    threads=2, batch_sizes=[1], warmup_min_s=0.0, warmup_max_s=5.0, warmup_tolerance=0.05, min_time_s=2.0, min_runs=50
+    threads=2, batch_sizes=[1], warmup_min_s=0.0, warmup_max_s=5.0, warmup_tolerance=0.05, min_time_s=2.0, min_runs=50,
+    max_time_s=60.0,
 )
 
 
