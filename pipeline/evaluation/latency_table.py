@@ -67,7 +67,7 @@ def _batch_one(latency: Latency) -> Table:
     for row in rows:
         parts = [row.preprocess.p50_ms, row.infer.p50_ms, row.postprocess.p50_ms, row.total.p50_ms]
         cells = [*map(short, parts), *_cells(row.total, tails)]
-        table.add_row(row.runtime, *cells, span(row.blocks), short(row.throughput_per_s), _steadiness(row))
+        table.add_row(row.runtime, *cells, span(row.blocks), short(row.throughput_per_s), steadiness(row))
     return table
 
 
@@ -98,10 +98,10 @@ def _batches(latency: Latency) -> Table:
     for row in latency.runtimes:
         one = row.infer
         alone = ["1", short(one.p50_ms), *_cells(one, tails)]
-        table.add_row(row.runtime, *alone, "", short(1e3 / one.mean_ms), _steadiness(row))
+        table.add_row(row.runtime, *alone, "", short(1e3 / one.mean_ms), steadiness(row))
         for batch in row.batches:
             cells = [str(batch.batch_size), short(batch.infer.p50_ms), *_cells(batch.infer, tails)]
-            rest = [span(batch.blocks), short(batch.throughput_per_s), _steadiness(batch)]
+            rest = [span(batch.blocks), short(batch.throughput_per_s), steadiness(batch)]
             table.add_row(row.runtime, *cells, *rest)
     return table
 
@@ -117,7 +117,7 @@ def _cells(timing: Timing, tails: Sequence[str]) -> list[str]:
     return ["" if value is None else short(value) for value in values]
 
 
-def _steadiness(row: RuntimeLatency | BatchLatency) -> str:
+def steadiness(row: RuntimeLatency | BatchLatency) -> str:
     """Write how long the warm-up took, or what makes the median doubtful, in a word."""
     if row.asked_runs is not None and row.runs < row.asked_runs:
         return f"{row.runs} runs"

@@ -12,7 +12,7 @@ from pipeline.data.prepared import SPLITS, PreparedDataset, Split
 from pipeline.evaluation.conditions import doubts_of
 from pipeline.evaluation.latency_comparison import same_setting, setting_of
 from pipeline.records import DeviceInfo
-from pipeline.report.history import History, points, same_device
+from pipeline.report.history import History, Point, points, same_device
 from pipeline.report.metrics import NOISE, build_metrics, build_summary
 from pipeline.report.results import Model, Student, TaskResults
 from pipeline.report.robustness import at_severity, measured, severities
@@ -177,12 +177,16 @@ def history_rows(results: TaskResults, history: History) -> list[Row]:
                         "control": _in_torch(entry.get("control"), task),
                         "distilled": _in_torch(entry.get("distilled"), task),
                         "gain": entry.get("gain", {}).get(main_score(task)),
-                        "latency": [(point.runtime, point.p50_ms) for point in mine],
+                        "latency": [(_named(point), point.p50_ms) for point in mine],
                         "comparable_accuracy": conditions.get(task, {}).get("dataset") == summary[task]["dataset"],
                         "comparable_latency": bool(mine) and all(same_device(point, now) for point in mine),
                     }
                 )
     return rows
+
+
+def _named(point: Point) -> str:
+    return f"{point.runtime} (unstable)" if point.unstable else point.runtime
 
 
 def _in_torch(entry: dict[str, Any] | None, task: Task) -> float | None:

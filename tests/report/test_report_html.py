@@ -260,5 +260,5 @@ def test_html__what_devices_measured_and_of_which_checkpoint(make_run: Callable[
             ),
         )  # fmt: skip
     text = _text(_render(run))
-    assert text.count("tensorrt 10.3.0 int8 1 1.41 1.60 1.90 1.23 power mode 15W") == 2
+    assert text.count(f"tensorrt 10.3.0, 2 threads int8 1 1.41 1.60 {DASH} 1.23 power mode 15W") == 2
     assert text.count("an earlier checkpoint, commit c0ffee") == 1

@@ -17,7 +17,7 @@ SCORES: dict[Task, set[str]] = {
     "segment": {"miou", "pixel_accuracy", "boundary_f"},
 }
 SIZES = {"size_mb", "params_m"}
-LATENCY = {"p50_ms", "p99_ms", "throughput_per_s"}
+LATENCY = {"p50_ms", "p90_ms", "throughput_per_s"}
 CORRUPTED = {"mean_corrupted", "relative_corrupted"}
 
 
