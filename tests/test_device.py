@@ -178,4 +178,3 @@ for threads in (1, 2, 1):
 def test_available_threads__ultralytics_own_default_is_not_the_users() -> None:
     code = "import pipeline, ultralytics, os; from pipeline.device import available_threads as count, _cpus, _quotas;"
     run(f"{code} assert count() == max(1, min([_cpus(), *_quotas()]))")
-    run(f"{code} assert count() == 1", OMP_NUM_THREADS="1")

@@ -36,9 +36,7 @@ def fallen_back(info: PlanInfo, params: TensorRT) -> str | None:
     if info.layer_places is None:
         return None
     if not info.layer_places["dla"]:
-        return (
-            f"asked for DLA core {params.dla_core}, and the inspector names no layer there: all of it runs on the GPU"
-        )
+        return f"DLA core {params.dla_core} was asked for, and the inspector names no layer there: all runs on the GPU"
     counts = ", ".join(f"{count} on the {place.upper()}" for place, count in info.layer_places.items())
     return f"DLA core {params.dla_core}, layers: {counts}"
 

@@ -81,7 +81,7 @@ def test_show__a_row_per_model_and_runtime_of_each_task(built: Any, capsys: pyte
     show(built.out / "metrics.json")
     lines = capsys.readouterr().out.splitlines()
     row = next(line for line in lines if "nano distilled" in line and "torch" in line)
-    assert row.split() == ["nano", "distilled", "torch", "0.31", "1.31", "0.505", "0.697", "+0.053", "5.11", "7.16"]
+    assert row.split() == ["nano", "distilled", "torch", "0.31", "1.31", "0.505", "0.697", "+0.053", "5.11", "5.88"]
     assert sum("onnxruntime-fp32" in line for line in lines) == 3
     text = "\n".join(lines)
     detect, segment = text[: text.index("segment, test split")], text[text.index("segment, test split") :]

@@ -59,7 +59,12 @@ def build(fake: faketrt.Fake, work: Path, out: Path) -> dict[str, Any]:
     result["two_inputs"] = message(lambda: make("two_inputs"))
     result["no_dla"] = message(lambda: make("detect", PARAMS.model_copy(update={"dla_core": 1}), "no_dla"))
     fake.dla_cores = 2
-    result["dla"] = make("detect", PARAMS.model_copy(update={"dla_core": 1}), "dla")
+    on_dla = PARAMS.model_copy(update={"dla_core": 1})
+    result["dla"] = make("detect", on_dla, "dla")
+    result["dla_alone"] = make("int8-fp16", on_dla.model_copy(update={"gpu_fallback": False}), "dla_alone")
+    fake.on_dla = True
+    result["dla_used"] = make("int8-fp16", on_dla, "dla_used")
+    fake.on_dla = False
     fake.silently_fp32 = True
     result["silent"] = message(lambda: make("int8-fp16", plan="silent"))
     result["files"] = sorted(path.name for path in out.iterdir())

@@ -52,7 +52,7 @@ class Fake:
         self.methods: dict[tuple[str, str], Method] = {}
         self.learning: tuple[str, str, Any] | None = None
         self.kept: list[Any] = []  # memory that native code points to
-        self.dla_cores, self.silently_fp32 = 0, False  # for a test to set
+        self.dla_cores, self.silently_fp32, self.on_dla = 0, False, False  # for a test to set
 
     def new(self, kind: str, **state: Any) -> int:
         """Make a native object and return its address."""
@@ -393,7 +393,7 @@ def running(fake: Fake, trt: Any) -> dict[tuple[str, str], Method]:
         ("ICudaEngine", "inspector"): lambda engine, _: fake.new("EngineInspector", engine=engine),
         ("EngineInspector", "set_context"): lambda _, __: 1,
         ("EngineInspector", "information"): lambda inspector, _: fake.text(
-            json.dumps(_information(inspector["engine"]["model"], fake.major, fake.silently_fp32))
+            json.dumps(_information(inspector["engine"]["model"], fake))
         ),
         ("IExecutionContext", "set_shape"): set_shape,
         ("IExecutionContext", "shape"): shape,
@@ -404,8 +404,9 @@ def running(fake: Fake, trt: Any) -> dict[tuple[str, str], Method]:
     }
 
 
-def _information(model: onnx.ModelProto, major: int, silently_fp32: bool) -> dict[str, Any]:
+def _information(model: onnx.ModelProto, fake: Fake) -> dict[str, Any]:
     """Describe a layer per node in the JSON layout of the major version; a dequantized input counts as int8."""
+    major, silently_fp32 = fake.major, fake.silently_fp32
     graph = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
     types |= {weight.name: weight.data_type for weight in graph.initializer}
@@ -419,7 +420,8 @@ def _information(model: onnx.ModelProto, major: int, silently_fp32: bool) -> dic
         tensors = [
             {"Format/Datatype": name} if major == 10 else {"Datatype": name, "Format": "Linear"} for name in said
         ]
-        layers.append({"Name": node.name, "LayerType": node.op_type, "Inputs": tensors, "Outputs": []})
+        kind = "DLA" if fake.on_dla and node.op_type == "Conv" else node.op_type
+        layers.append({"Name": node.name, "LayerType": kind, "Inputs": tensors, "Outputs": []})
     names = [value.name for value in (*graph.input, *graph.output)]
     io = {"Bindings": names} if major == 10 else {"I/O Tensors": [{"Name": name} for name in names]}
     return {"Layers": layers} | io
