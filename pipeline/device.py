@@ -79,9 +79,10 @@ def set_threads(threads: int) -> None:
     Sessions of ONNX Runtime and OpenVINO have thread counts of their own. Importing Ultralytics resets OpenCV's, and
     torch starts with OMP_NUM_THREADS: call this after such an import.
     """
-    import cv2
+    if find_spec("cv2") is not None:  # what only runs a TensorRT engine does without
+        import cv2
 
-    cv2.setNumThreads(threads)
+        cv2.setNumThreads(threads)
     _set_blas_threads(threads)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
