@@ -33,7 +33,8 @@ from pipeline.evaluation.conditions import read_conditions, read_load
 from pipeline.evaluation.detect import detections
 from pipeline.evaluation.latency_summary import PHASES, runtime_latency
 from pipeline.evaluation.latency_table import print_latencies
-from pipeline.evaluation.turns import Case, Measured, Reporter, Run, take_turns, warm_up
+from pipeline.evaluation.progress import Reporter
+from pipeline.evaluation.turns import Case, Measured, Run, take_turns, warm_up
 from pipeline.params import Benchmark, Evaluate, Params
 from pipeline.preprocess import Image, LetterboxTransform, letterbox, load_image, undo, undo_map
 from pipeline.records import DeviceInfo, Latency, ModelInfo, WarmUp
@@ -137,6 +138,7 @@ def _warm_up(cases: Sequence[Case], params: Benchmark) -> list[WarmUp]:
         for index, case in enumerate(cases):
             reporter.update(index / len(cases), case.name)
             found.append(warm_up(case, params))
+        reporter.update(1.0)
     return found
 
 

@@ -7,23 +7,19 @@ for a moment.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from time import perf_counter, perf_counter_ns
+from time import perf_counter_ns
 from typing import Final
 
-from rich.console import Console
-from rich.progress import Progress
-
+from pipeline.evaluation.progress import Reporter
 from pipeline.params import Benchmark
 from pipeline.records import WarmUp
 
 BLOCK_S: Final = 0.25  # how long a turn lasts
 UNCOUNTED: Final = 2  # first runs of a turn
 COUNTED: Final = 5  # runs of a turn at least, where they are slow
-REPORT_S: Final = 10.0  # between two lines of progress, where there is no terminal for a bar
 
 Run = tuple[int, ...]  # nanoseconds per phase; the last is the whole run
 Block = list[Run]  # what is counted of one turn
@@ -88,40 +84,13 @@ def take_turns(cases: Sequence[Case], params: Benchmark) -> list[list[Block]]:
                     start = perf_counter_ns()
                     blocks[index].append(_turn(case, left))
                     spent[index] += (perf_counter_ns() - start) / 1e9
+        reporter.update(1.0)
     return blocks
 
 
 def block_median(block: Block) -> float:
     """Return the median of the whole runs, nanoseconds."""
     return median(run[-1] for run in block)
-
-
-class Reporter:
-    """Progress on standard error: a bar on a terminal, elsewhere a line every 10 seconds."""
-
-    def __init__(self, label: str) -> None:
-        self.label, self.console = label, Console(stderr=True)
-        self.start = self.last = perf_counter()
-        self.bar = Progress(console=self.console, disable=not self.console.is_terminal)
-        self.task = self.bar.add_task(label, total=1.0)
-
-    def __enter__(self) -> Reporter:
-        """Show the bar."""
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the bar, full."""
-        self.bar.update(self.task, completed=1.0)
-        self.bar.stop()
-
-    def update(self, done: float, what: str) -> None:
-        """Say how much is done, 0 to 1, and what is next."""
-        self.bar.update(self.task, completed=done)
-        if not self.console.is_terminal and perf_counter() - self.last >= REPORT_S:
-            self.last = perf_counter()
-            seconds = self.last - self.start
-            print(f"{self.label}: {done:.0%} after {seconds:.0f} s, next {what}", file=sys.stderr, flush=True)
 
 
 def _share(blocks: list[Block], spent_s: float, params: Benchmark) -> float:
