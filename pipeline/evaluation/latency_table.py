@@ -93,7 +93,7 @@ def _batches(latency: Latency) -> Table:
     tails = _tails(timings)
     caption = "ms of a whole batch, without preprocessing and postprocessing"
     if any(row.runtime.startswith("tensorrt") for row in latency.runtimes):
-        caption += "\nengines of TensorRT are tuned for 1 image, at larger batches too"
+        caption += "\nTensorRT: tuned for 1 image; beyond engine.tensorrt.max_batch a batch runs in parts"
     table = _table("inference alone", ("batch", "p50", *tails, "blocks", "img/s", "warm-up"), caption)
     for row in latency.runtimes:
         one = row.infer
