@@ -82,7 +82,9 @@ def take_turns(cases: Sequence[Case], params: Benchmark) -> list[list[Block]]:
                 if left > 0:
                     reporter.update(done, case.name)
                     start = perf_counter_ns()
-                    blocks[index].append(_turn(case, left))
+                    block = _turn(case, left)
+                    if len(block) > 1 or not blocks[index]:  # one run alone is a cold one that the limit cut off
+                        blocks[index].append(block)
                     spent[index] += (perf_counter_ns() - start) / 1e9
         reporter.update(1.0)
     return blocks

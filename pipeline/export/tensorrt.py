@@ -99,6 +99,7 @@ def build_plan(onnx_path: Path, plan: Path, params: TensorRT, timing_caches: Pat
         outputs=outputs,
         layer_shares=shares,
         layer_places=None if params.dla_core is None else layer_places(layers),
+        dla_core=params.dla_core,
         profile=_profile(network[1].get_input(0).shape[0], params),
         metadata=properties,
     )

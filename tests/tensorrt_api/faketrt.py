@@ -203,6 +203,7 @@ def learn_slots(fake: Fake, trt: Any) -> None:
 
     runtime = trt.Runtime(logger)
     engine = learn("Runtime", "load", lambda: runtime.deserialize_cuda_engine(b"x"), made("ICudaEngine"))
+    learn("Runtime", "DLA_core", lambda: setattr(runtime, "DLA_core", 0))
     learn("ICudaEngine", "num_io_tensors", lambda: engine.num_io_tensors)
     learn("ICudaEngine", "tensor_name", lambda: engine.get_tensor_name(0), fake.text("x"))
     learn("ICudaEngine", "tensor_mode", lambda: engine.get_tensor_mode("x"))
@@ -334,7 +335,7 @@ def _shape(value: Any) -> list[int]:
 def running(fake: Fake, trt: Any) -> dict[tuple[str, str], Method]:
     """Return what an engine, its inspector and its contexts do: run the ONNX file on host memory."""
 
-    def load(_runtime: State, arguments: tuple[int, ...]) -> int:
+    def load(runtime: State, arguments: tuple[int, ...]) -> int:
         plan = json.loads(ctypes.string_at(arguments[0], arguments[1]))
         if plan["stand_in"] != fake.version:
             return 0
@@ -342,7 +343,8 @@ def running(fake: Fake, trt: Any) -> dict[tuple[str, str], Method]:
         values = {value.name: value for value in (*model.graph.input, *model.graph.output)}
         # Outputs stand in another order than the file's: nobody may rely on it.
         names = [model.graph.input[0].name, *[output.name for output in reversed(model.graph.output)]]
-        return fake.new("ICudaEngine", plan=plan, model=model, values=values, names=names)
+        core = runtime.get("DLA_core")
+        return fake.new("ICudaEngine", plan=plan, model=model, values=values, names=names, dla_core=core)
 
     def dtype(engine: State, arguments: tuple[int, ...]) -> int:
         element = engine["values"][name_at(arguments[0])].type.tensor_type.elem_type
@@ -384,6 +386,7 @@ def running(fake: Fake, trt: Any) -> dict[tuple[str, str], Method]:
 
     return {
         ("Runtime", "load"): load,
+        ("Runtime", "DLA_core"): lambda runtime, given: runtime.update(DLA_core=given[0] & 0xFFFFFFFF),
         ("ICudaEngine", "num_io_tensors"): lambda engine, _: len(engine["names"]),
         ("ICudaEngine", "tensor_name"): lambda engine, given: fake.text(engine["names"][given[0] & 0xFFFFFFFF]),
         ("ICudaEngine", "tensor_mode"): mode,
