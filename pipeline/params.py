@@ -50,6 +50,7 @@ class Machine(Section):
 
     device: str | int
     workers: Annotated[int, Field(ge=0)]
+    threads: Annotated[int, Field(ge=0)]
     modelopt_python: str | None
 
     @field_validator("device")
@@ -290,6 +291,7 @@ class Benchmark(Section):
     warmup_tolerance: Positive
     min_time_s: Positive
     min_runs: Count
+    max_time_s: Positive
 
     @field_validator("batch_sizes")
     @classmethod
@@ -302,6 +304,12 @@ class Benchmark(Section):
     def _warm_up_can_end(self) -> Benchmark:
         if self.warmup_max_s < self.warmup_min_s:
             raise ValueError("warmup_max_s should be at least warmup_min_s")
+        return self
+
+    @model_validator(mode="after")
+    def _asked_time_fits(self) -> Benchmark:
+        if self.max_time_s < self.min_time_s:
+            raise ValueError("max_time_s should be at least min_time_s")
         return self
 
 

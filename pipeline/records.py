@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
 from pipeline.files import read_text, write_text
@@ -15,6 +15,9 @@ Role = Literal["teacher", "control", "distilled", "qat"]
 Runtime = Literal["onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "openvino"]
 Verdict = Literal["passed", "failed", "nothing to compare"]
 Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+LEAST_RUNS: Final = {"p90_ms": 100, "p99_ms": 1000}  # of a percentile: ten runs beyond it
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # records from elsewhere choose no path
 
 
@@ -28,7 +31,7 @@ class DeviceInfo(Record):
     """What a latency depends on. No clock, no host name: equal devices give equal records."""
 
     cpu: str
-    cpu_threads: int
+    cpu_threads: Count
     gpu: str | None
     gpu_driver: str | None
     versions: dict[str, str]
@@ -43,7 +46,7 @@ class ModelInfo(Record):
     role: Role
     architecture: str
     params_m: float
-    image_size_px: int
+    image_size_px: Count
     digest: str
 
 
@@ -160,6 +163,7 @@ class BackendBuild(Record):
 
     `rejected` is what this device has, and which failed or computes something else than the file: it is never timed.
     `layer_shares` is what TensorRT really built: of the layers that compute, the share per datatype, 0 to 1.
+    `layer_places` counts the layers on `dla` and `gpu` of an engine for a DLA core, and `reason` says so in words.
     """
 
     backend: Runtime
@@ -170,6 +174,7 @@ class BackendBuild(Record):
     file: str | None  # in the folder of ONNX files or of engines
     size_mb: float | None
     layer_shares: dict[str, float] | None = None
+    layer_places: dict[str, int] | None = None
 
 
 class EngineRecord(Record):
@@ -183,8 +188,8 @@ class EngineRecord(Record):
 class Load(Record):
     """How busy a machine was: the average of the last minute, and of how many CPUs."""
 
-    average: float
-    cpus: int
+    average: NonNegative
+    cpus: Count
 
 
 class Conditions(Record):
@@ -200,37 +205,67 @@ class Conditions(Record):
 class WarmUp(Record):
     """How long a runtime ran before it was timed, and whether its median had come to rest by then."""
 
-    seconds: float
+    seconds: NonNegative
     stable: bool
 
 
 class Blocks(Record):
     """Medians of the alternating blocks, lowest and highest: how far the number moves by itself."""
 
-    count: int
-    min_ms: float
-    max_ms: float
+    count: Count
+    min_ms: NonNegative
+    max_ms: NonNegative
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Blocks:
+        if self.min_ms > self.max_ms:
+            raise ValueError(f"min_ms {self.min_ms} should be at most max_ms {self.max_ms}")
+        return self
+
+
+def _require_ordered(p50_ms: float, p90_ms: float | None, p99_ms: float | None) -> None:
+    present = [value for value in (p50_ms, p90_ms, p99_ms) if value is not None]
+    if present != sorted(present):
+        raise ValueError(f"percentiles should not decrease, got p50 {p50_ms}, p90 {p90_ms}, p99 {p99_ms}")
 
 
 class Timing(Record):
-    """Milliseconds of one phase over all runs."""
+    """Milliseconds of one phase over all runs; a percentile that rests on too few runs is None (`LEAST_RUNS`)."""
 
-    mean_ms: float
-    std_ms: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
+    mean_ms: NonNegative
+    std_ms: NonNegative
+    p50_ms: NonNegative
+    p90_ms: NonNegative | None = None
+    p99_ms: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Timing:
+        _require_ordered(self.p50_ms, self.p90_ms, self.p99_ms)
+        return self
+
+    def of_runs(self, runs: int) -> Timing:
+        """Leave out the percentiles that need more runs than these."""
+        return self.model_copy(update={name: None for name, least in LEAST_RUNS.items() if runs < least})
 
 
 class BatchLatency(Record):
-    """Inference alone on whole batches; milliseconds are a batch's, the throughput counts images."""
+    """Inference alone on whole batches; milliseconds are a batch's, the throughput counts images.
 
-    batch_size: int
-    runs: int
+    `asked_runs` is `benchmark.min_runs`; `runs` is lower where `benchmark.max_time_s` ended the measurement.
+    """
+
+    batch_size: Count
+    runs: Count
+    asked_runs: Count | None = None
     infer: Timing
-    throughput_per_s: float
+    throughput_per_s: NonNegative
     warmup: WarmUp
     blocks: Blocks
+
+    @model_validator(mode="after")
+    def _enough_runs(self) -> BatchLatency:
+        self.infer = self.infer.of_runs(self.runs)
+        return self
 
 
 class RuntimeLatency(Record):
@@ -238,11 +273,14 @@ class RuntimeLatency(Record):
 
     `infer` and `total` are clock times, `total` measured and not the sum of the medians; `blocks` are of `total`.
     `host_to_device`, `compute` and `device_to_host` are by the device's own clock, of further runs; None: it has none.
+    Percentiles that the runs do not carry are left out, in records of older commits too. `asked_runs`: see
+    `BatchLatency`.
     """
 
     runtime: str
     device: str = "cpu"
-    runs: int
+    runs: Count
+    asked_runs: Count | None = None
     preprocess: Timing
     infer: Timing
     host_to_device: Timing | None = None
@@ -250,10 +288,16 @@ class RuntimeLatency(Record):
     device_to_host: Timing | None = None
     postprocess: Timing
     total: Timing
-    throughput_per_s: float
+    throughput_per_s: NonNegative
     warmup: WarmUp | None = None
     blocks: Blocks | None = None
     batches: list[BatchLatency] = []
+
+    @model_validator(mode="after")
+    def _enough_runs(self) -> RuntimeLatency:
+        self.preprocess, self.infer = self.preprocess.of_runs(self.runs), self.infer.of_runs(self.runs)
+        self.postprocess, self.total = self.postprocess.of_runs(self.runs), self.total.of_runs(self.runs)
+        return self
 
 
 class Latency(Record):
@@ -265,8 +309,8 @@ class Latency(Record):
 
     model: ModelInfo
     device: DeviceInfo
-    threads: int
-    batch_size: int
+    threads: Count
+    batch_size: Count
     score_threshold: float = 0.25
     load: Load | None = None
     before: Conditions | None = None
@@ -293,22 +337,51 @@ class Robustness(Record):
     relative: float
 
 
+class BatchProfile(Record):
+    """The batch sizes that an engine takes, and the one that it is tuned for."""
+
+    min: Count
+    opt: Count
+    max: Count
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BatchProfile:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError(f"should be min <= opt <= max, got {self.min}, {self.opt}, {self.max}")
+        return self
+
+
 class DeviceTiming(Record):
     """One model in one runtime on a device: milliseconds per call, host array to host array, nothing else timed.
 
-    `compute_p50_ms` is the GPU's share, without copies; None where nothing tells it.
+    `compute_p50_ms` is the GPU's share, without copies; None where nothing tells it. `profile` is an engine's, None
+    where it is not known. `inputs` says what was fed. `warmup` and `blocks` are None where the program tells neither.
+    Percentiles that the runs do not carry are left out.
     """
 
     runtime: Literal["onnxruntime", "tensorrt"]
     runtime_version: str
     precision: str
-    batch_size: Annotated[int, Field(ge=1)]
-    runs: Annotated[int, Field(ge=1)]
+    batch_size: Count
+    runs: Count
     mean_ms: Milliseconds
     p50_ms: Milliseconds
-    p90_ms: Milliseconds
-    p99_ms: Milliseconds
+    p90_ms: Milliseconds | None = None
+    p99_ms: Milliseconds | None = None
     compute_p50_ms: Milliseconds | None
+    profile: BatchProfile | None = None
+    inputs: Literal["samples", "noise"] | None = None
+    warmup: WarmUp | None = None
+    blocks: Blocks | None = None
+
+    @model_validator(mode="after")
+    def _enough_runs(self) -> DeviceTiming:
+        _require_ordered(self.p50_ms, self.p90_ms, self.p99_ms)
+        if self.runs < LEAST_RUNS["p90_ms"]:
+            self.p90_ms = None
+        if self.runs < LEAST_RUNS["p99_ms"]:
+            self.p99_ms = None
+        return self
 
 
 class DeviceRecord(Record):
@@ -321,9 +394,9 @@ class DeviceRecord(Record):
     task: Task
     student: FileName
     checkpoint_digest: str
-    image_size_px: int
+    image_size_px: Count
     commit: str
-    threads: int | None
+    threads: Count | None
     device: DeviceInfo
     state: dict[str, str]
     timings: Annotated[list[DeviceTiming], Field(min_length=1)]

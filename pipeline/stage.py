@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from ruamel.yaml import YAML
 
+from pipeline.device import limit_threads
 from pipeline.digest import tree_digest, value_digest
 from pipeline.errors import PipelineError
 from pipeline.params import Params
@@ -88,7 +89,9 @@ def run_stage(name: str, work: Callable[[Stage], None]) -> None:
     try:
         digest = input_digest(name, item)
         state_dir = STATE / "-".join(filter(None, [name, item])) / digest
-        stage = Stage(name, item, load_params(), digest, state_dir)
+        params = load_params()
+        limit_threads(params.machine.threads)
+        stage = Stage(name, item, params, digest, state_dir)
         with _only_run(state_dir):
             work(stage)
             stage.check_inputs()

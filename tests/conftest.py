@@ -73,4 +73,4 @@ def mini_recipes(params: Params) -> dict[Task, Teacher]:
 @pytest.fixture(scope="session")
 def cpu() -> Machine:
     """Return the machine section of a computer without GPUs."""
-    return Machine(device="cpu", workers=0, modelopt_python=None)
+    return Machine(device="cpu", workers=0, threads=0, modelopt_python=None)

@@ -51,6 +51,8 @@ def error_of(tmp_path: Path, old: str, new: str) -> str:
             r"benchmark\.batch_sizes: should start with 1 and increase.*got \[4\]",
         ),
         ("batch_sizes: [1, 4]", "batch_sizes: [1, 4, 4]", r"benchmark\.batch_sizes: should start with 1 and increase"),
+        ("  threads: 0 # CPU", "  threads: -1 # CPU", r"machine\.threads: .* greater than or equal to 0, got -1"),
+        ("max_time_s: 30.0", "max_time_s: 1.0", r"benchmark: max_time_s should be at least min_time_s"),
         ("warmup_max_s: 5.0", "warmup_max_s: 0.1", r"benchmark: warmup_max_s should be at least warmup_min_s"),
         ("val_fraction: 0.15", "val_fraction: 0.9", r"prepare: .*leave images to train on"),
     ],

@@ -138,3 +138,16 @@ def test_run_stage__a_second_run_of_the_same_stage_is_refused(project: Path, mon
         with pytest.raises(SystemExit, match="process 4711 is still at this stage"):
             run(monkeypatch, lambda stage: None)
         other.kill()
+
+
+def test_run_stage__machine_threads_limit_the_stage_and_are_no_input_of_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    limits: list[int] = []
+    monkeypatch.setattr(stage_module, "limit_threads", limits.append)
+    before, params = digest(), project / "params.yaml"
+    params.write_text(params.read_text().replace("  threads: 0 # CPU threads of training", "  threads: 3 #"))
+    assert digest() == before
+    run(monkeypatch, lambda stage: None)
+    assert limits == [3]

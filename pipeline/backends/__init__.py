@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.device import available_threads
+from pipeline.device import available_threads, set_threads
 from pipeline.errors import PipelineError
 from pipeline.tasks import Task
 
@@ -70,7 +70,8 @@ def load(path: Path, device: str = "cpu", threads: int = 0, runtime: str = "onnx
     Args:
         path: The folder or the file.
         device: `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads of one inference, 0 for all that this process may use. Torch has one setting per process.
+        threads: CPU threads, 0 for all that this process may use. Of this session in ONNX Runtime and OpenVINO; of the
+            whole process in torch, OpenCV and numpy's BLAS, whose last `load` counts.
         runtime: What runs an `.onnx` file: onnxruntime (on the device's own provider), onnxruntime_cuda,
             onnxruntime_tensorrt or openvino.
 
@@ -80,6 +81,7 @@ def load(path: Path, device: str = "cpu", threads: int = 0, runtime: str = "onnx
 
     """
     threads = threads or available_threads()
+    set_threads(threads)
     kind, _, number = device.partition(":")
     if kind not in {"cpu", "cuda"} or (number and not (kind == "cuda" and number.isdecimal())):
         raise PipelineError(f"device: expected cpu, cuda or cuda:N, got {device!r}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.backends import Array, Backend, read_metadata
 from pipeline.backends.cuda import Stopwatch, device_count, gpu_name, runtime
 from pipeline.errors import PipelineError
-from pipeline.records import Record, read_record
+from pipeline.records import BatchProfile, Record, read_record
 
 VERSIONS: Final = ((10, 3), (12, 0))  # from the first, below the second
 PHASES: Final = ("host_to_device", "compute", "device_to_host")
@@ -23,12 +23,16 @@ class PlanInfo(Record):
     """What lies beside a plan as `<name>.plan.json`.
 
     `layer_shares` is what TensorRT really built: of the layers that compute, the share per datatype, 0 to 1.
+    `layer_places` counts the layers on `dla` and `gpu` of an engine for a DLA core.
     """
 
     tensorrt_version: str
     gpu: str
     outputs: list[str]  # in the ONNX file's order
     layer_shares: dict[str, float]
+    layer_places: dict[str, int] | None = None
+    dla_core: int | None = None  # that it was built for and runs on; None: the GPU
+    profile: BatchProfile | None = None  # None in those of earlier commits
     metadata: dict[str, str]  # the ONNX file's, one JSON value per key
 
 
@@ -82,7 +86,7 @@ def load_plan(path: Path, device: str, threads: int) -> Backend:
     info = read_record(plan_info_path(path), PlanInfo)
     number = int(device.partition(":")[2] or 0)
     _require_same(path, info, number)
-    session = _Session(path, number, info.outputs)
+    session = _Session(path, number, info.outputs, info.dla_core)
     metadata = read_metadata(path, info.metadata)
     most = session.shape[0]
 
@@ -116,20 +120,25 @@ def _require_same(path: Path, info: PlanInfo, number: int) -> None:
 class _Session:
     """One execution context with its stream and its buffers, allocated once for the largest batch.
 
+    Host memory is pageable and no CUDA graph is used: shapes change from call to call, as in the pipeline's evaluation.
+
     Not Polygraphy's TrtRunner: it allocates outputs through Python while it infers, which a benchmark would measure.
     """
 
-    def __init__(self, path: Path, number: int, outputs: list[str]) -> None:
+    def __init__(self, path: Path, number: int, outputs: list[str], dla_core: int | None) -> None:
         import tensorrt as trt
         from polygraphy import cuda
-        from polygraphy.backend.trt import engine_from_bytes
+        from polygraphy.backend.trt import engine_from_bytes, get_trt_logger
         from polygraphy.exception import PolygraphyException
 
         self.path, self.number, self.outputs = path, number, outputs
         self.cuda, self.copy = runtime(), cuda.MemcpyKind
         self._use_device()
         try:
-            self.engine = engine_from_bytes(path.read_bytes())
+            reader = trt.Runtime(get_trt_logger())
+            if dla_core is not None:  # else an engine for core 1 runs on core 0
+                reader.DLA_core = dla_core
+            self.engine = engine_from_bytes(path.read_bytes(), runtime=reader)
         except PolygraphyException as error:
             raise PipelineError(f"{path}: TensorRT {trt.__version__} cannot read this plan: {error}") from error
         self.context = self.engine.create_execution_context()

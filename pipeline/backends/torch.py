@@ -15,6 +15,7 @@ from ultralytics.nn.tasks import BaseModel
 
 from pipeline.backends import DEVICE_PHASES, Array, Backend, Metadata, Phases
 from pipeline.checkpoint_info import CheckpointInfo
+from pipeline.device import set_threads
 from pipeline.errors import PipelineError
 from pipeline.features import head_strides
 from pipeline.training.checkpoint import load_checkpoint
@@ -27,7 +28,7 @@ def load_torch(folder: Path, device: str, threads: int) -> Backend:
 
 
 def torch_backend(model: BaseModel, metadata: Metadata, device: str, threads: int) -> Backend:
-    """Wrap a model in memory. Sets torch's thread count, which the whole process shares.
+    """Wrap a model in memory. Sets the threads of torch, OpenCV and BLAS, which the whole process shares.
 
     Args:
         model: In eval mode; it is copied, not changed.
@@ -44,7 +45,7 @@ def torch_backend(model: BaseModel, metadata: Metadata, device: str, threads: in
             f"device {device}: torch {torch.__version__} finds no CUDA device here. Check `nvidia-smi`, install a CUDA "
             "build of torch that fits the driver, or use device cpu"
         )
-    torch.set_num_threads(threads)
+    set_threads(threads)  # again after `load`: importing Ultralytics above has changed OpenCV's
     ready = deployed(model).to(device)
 
     def run(images: Array) -> list[npt.NDArray[Any]]:

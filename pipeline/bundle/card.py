@@ -10,7 +10,10 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.backends import Metadata
+from pipeline.bundle.device_records import MODES
 from pipeline.data.prepared import DatasetInfo
+from pipeline.evaluation.conditions import doubts_of
+from pipeline.records import DeviceInfo, DeviceRecord, DeviceTiming, Latency, Timing
 from pipeline.tasks import SCORES, main_title
 
 NOT_MEASURED: Final = "not measured"
@@ -73,21 +76,31 @@ def _of(records: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def _latency_rows(records: Mapping[str, Any]) -> Iterator[list[str]]:
-    """List device, what ran where, and p50, p90 and p99: of this machine's end-to-end runs, and of devices' calls."""
-    for name, record in records.items():
-        device = record.get("device", {})
-        where = " + ".join(filter(None, [device.get("cpu"), device.get("gpu")]))
+    """List device, what ran where, batch, and p50, p90 and p99: of this machine's runs, and of devices' calls."""
+    for name, content in records.items():
         if name == "latency":
-            for row in record.get("runtimes", []):
-                yield [where, f"{row['runtime']}, {row['device']}", "with letterbox and boxes", *_times(row["total"])]
+            latency = Latency.model_validate(content)
+            for row in latency.runtimes:
+                where = [_device(latency.device), f"{row.runtime}, {row.device}, {latency.threads} threads"]
+                yield [*where, "with letterbox and boxes", str(latency.batch_size), *_times(row.total, doubts_of(row))]
         elif name.startswith("device-"):
-            for row in record["timings"]:
-                runtime = f"{row['runtime']} {row['runtime_version']}, {row['precision']}"
-                yield [where, runtime, "the model alone", *_times(row)]
+            record = DeviceRecord.model_validate(content)
+            modes = [f"{mode}" for key, mode in record.state.items() if key in MODES]
+            threads = [f"{record.threads} threads"] if record.threads else []
+            for timing in record.timings:
+                runtime = ", ".join([f"{timing.runtime} {timing.runtime_version}", timing.precision, *threads, *modes])
+                times = _times(timing, doubts_of(timing))
+                yield [_device(record.device), runtime, "the model alone", str(timing.batch_size), *times]
 
 
-def _times(row: Mapping[str, float]) -> list[str]:
-    return [f"{row[key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms")]
+def _device(device: DeviceInfo) -> str:
+    return " + ".join(filter(None, [device.cpu, device.gpu]))
+
+
+def _times(row: Timing | DeviceTiming, doubts: list[str]) -> list[str]:
+    """Write the median, unstable where it is, and the percentiles that rest on enough runs."""
+    median = f"{row.p50_ms:.2f}" + (" (unstable)" if doubts else "")
+    return [median, *("" if value is None else f"{value:.2f}" for value in (row.p90_ms, row.p99_ms))]
 
 
 def _number(value: float | None, digits: int = 3) -> str:

@@ -1,14 +1,16 @@
-"""What a device measured, brought back into results/."""
+"""What a device measured, brought back into results/: a record per device and setting."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from pipeline.digest import value_digest
+from pipeline.digest import text_digest, value_digest
 from pipeline.errors import PipelineError
-from pipeline.records import Accuracy, DeviceRecord, read_record, write_record
+from pipeline.records import Accuracy, DeviceRecord, DeviceTiming, read_record, write_record
+
+MODES: Final = ("power_mode", "gpu_power_limit", "cpu_governor")  # of a record's state: they set the speed
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,10 @@ class Imported:
 
 
 def import_records(folder: Path, results: Path) -> list[Imported]:
-    """Bring `records/*.json` of an unpacked bundle into `results/devices/<fingerprint>/<task>-<student>.json`.
+    """Bring `records/*.json` of an unpacked bundle into results.
+
+    Each becomes `results/devices/<fingerprint>/<task>-<student>/<setting>.json`, see `setting_digest`: another power
+    mode, thread count, batch size or engine profile of one device is another record.
 
     Args:
         folder: The unpacked bundle, back from the device.
@@ -32,7 +37,7 @@ def import_records(folder: Path, results: Path) -> list[Imported]:
 
     Raises:
         PipelineError: if there is no record, or one is malformed, about another checkpoint than results has, or names
-            a fingerprint that is not its device's; nothing is written then.
+            a fingerprint that is not its device's or has another name than its content gives; nothing is written then.
 
     """
     files = sorted((folder / "records").glob("*.json"))
@@ -42,13 +47,31 @@ def import_records(folder: Path, results: Path) -> list[Imported]:
     return [_placed(record, results) for record in records]
 
 
+def setting_digest(record: DeviceRecord) -> str:
+    """Digest what a device's speed depends on beside the device: 8 hexadecimal digits.
+
+    Power modes, threads, and every batch size with its engine's profile. The bundle's benchmark.py and benchmark.sh
+    take the same digest of the same text.
+    """
+    shapes = sorted({_shape(timing) for timing in record.timings})
+    modes = [record.state.get(name, "") for name in MODES]
+    text = "|".join([*modes, str(record.threads or ""), ",".join(shapes)])
+    return text_digest(text)[:8]
+
+
+def _shape(timing: DeviceTiming) -> str:
+    profile = timing.profile
+    return f"{timing.batch_size}:" + (f"{profile.min}-{profile.opt}-{profile.max}" if profile else "")
+
+
 def _checked(path: Path, results: Path) -> DeviceRecord:
     record = read_record(path, DeviceRecord)
     facts = record.device.model_dump(exclude={"fingerprint"})
-    if not record.device.fingerprint == value_digest(facts) == path.stem:
+    name = f"{record.device.fingerprint}-{setting_digest(record)}"
+    if record.device.fingerprint != value_digest(facts) or path.stem not in {name, record.device.fingerprint}:
         raise PipelineError(
             f"{path}: the fingerprint {record.device.fingerprint} is not its device's ({value_digest(facts)}), or not "
-            "the file's name: a record is taken as benchmark.sh wrote it; measure again"
+            f"the file's name (expected {name}.json): a record is taken as benchmark.sh wrote it; measure again"
         )
     known = results / record.task / record.student / "distilled/accuracy-torch.json"
     if not known.is_file():
@@ -63,7 +86,8 @@ def _checked(path: Path, results: Path) -> DeviceRecord:
 
 
 def _placed(record: DeviceRecord, results: Path) -> Imported:
-    path = results / "devices" / record.device.fingerprint / f"{record.task}-{record.student}.json"
+    folder = results / "devices" / record.device.fingerprint / f"{record.task}-{record.student}"
+    path = folder / f"{setting_digest(record)}.json"
     if not path.is_file():
         change: Literal["new", "replaced", "unchanged"] = "new"
     else:

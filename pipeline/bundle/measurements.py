@@ -16,7 +16,7 @@ def measurements_of(results: Path, task: Task, student: str, checkpoint_digest: 
     """Collect a student's records; those of another checkpoint are left out, since they say nothing of this one.
 
     Returns:
-        Name (`accuracy-onnxruntime-fp32`, `latency`, `device-<fingerprint>`) -> the JSON file's bytes, sorted.
+        Name (`accuracy-onnxruntime-fp32`, `latency`, `device-<fingerprint>-<setting>`) -> the file's bytes, sorted.
 
     Raises:
         PipelineError: if a file is no JSON.
@@ -26,6 +26,10 @@ def measurements_of(results: Path, task: Task, student: str, checkpoint_digest: 
     files = {path.stem: path for kind in KINDS for folder in folders for path in folder.glob(f"{kind}-*.json")}
     files["latency"] = results / "latency" / task / f"{student}.json"
     files |= {f"device-{path.parent.name}": path for path in results.glob(f"devices/*/{task}-{student}.json")}
+    files |= {
+        f"device-{path.parent.parent.name}-{path.stem}": path
+        for path in results.glob(f"devices/*/{task}-{student}/*.json")
+    }
     return {
         name: path.read_bytes()
         for name, path in sorted(files.items())

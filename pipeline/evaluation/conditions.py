@@ -13,7 +13,7 @@ from operator import ne
 from pathlib import Path
 from typing import Final
 
-from pipeline.records import Conditions, Latency, Load
+from pipeline.records import BatchLatency, Blocks, Conditions, DeviceTiming, Latency, Load, RuntimeLatency, WarmUp
 
 SYS = Path("/sys")
 CPUINFO = Path("/proc/cpuinfo")
@@ -26,6 +26,7 @@ COLDEST_C: Final = -40.0  # what reads lower is switched off, as a Jetson's unus
 RISE_C: Final = 10.0  # warned of beyond it
 CHANGE: Final = 0.1  # share of a clock, likewise
 SPARE_CPUS: Final = 0.5  # how much of one CPU others may take
+STEADY: Final = 2.0  # highest over lowest median of the blocks, beyond which a median is no number to divide
 
 
 def read_load() -> Load | None:
@@ -51,9 +52,7 @@ def read_conditions() -> Conditions:
 
 def warnings_of(latency: Latency) -> list[str]:
     """Say what makes a record's numbers doubtful, a line each; empty where nothing does."""
-    found = []
-    if unstable := _unstable(latency):
-        found.append(f"{latency.model.name} was not stable after the warm-up in {', '.join(unstable)}")
+    found = _unsteady(latency)
     load, before, after = latency.load, latency.before, latency.after
     if load is not None and load.cpus - load.average < latency.threads - SPARE_CPUS:
         found.append(
@@ -80,13 +79,36 @@ def warnings_of(latency: Latency) -> list[str]:
     return found
 
 
-def _unstable(latency: Latency) -> list[str]:
-    """List the runtimes and batches whose median was still moving."""
-    warmups = [(row.runtime, row.warmup) for row in latency.runtimes]
-    warmups += [
-        (f"{row.runtime} at batch {of.batch_size}", of.warmup) for row in latency.runtimes for of in row.batches
-    ]
-    return [name for name, warmup in warmups if warmup is not None and not warmup.stable]
+def doubts_of(row: RuntimeLatency | BatchLatency | DeviceTiming) -> list[str]:
+    """Say why a median is not steady enough to be divided by another, as predicates; empty where it is."""
+    found = []
+    if _is_moving(row.warmup):
+        found.append("was not stable after the warm-up")
+    if row.blocks is not None and _is_spread(row.blocks):
+        found.append(f"had medians of its blocks from {row.blocks.min_ms:.3g} to {row.blocks.max_ms:.3g} ms")
+    if not isinstance(row, DeviceTiming) and row.asked_runs is not None and row.runs < row.asked_runs:
+        found.append(f"made {row.runs} of {row.asked_runs} runs within benchmark.max_time_s")
+    return found
+
+
+def _unsteady(latency: Latency) -> list[str]:
+    """List the runtimes and batches whose medians are doubtful, by reason."""
+    named: list[tuple[str, RuntimeLatency | BatchLatency]] = []
+    for row in latency.runtimes:
+        named += [(row.runtime, row), *((f"{row.runtime} at batch {of.batch_size}", of) for of in row.batches)]
+    reasons: dict[str, list[str]] = {}
+    for name, of in named:
+        for reason in doubts_of(of):
+            reasons.setdefault(reason, []).append(name)
+    return [f"{latency.model.name} {reason} in {', '.join(names)}" for reason, names in reasons.items()]
+
+
+def _is_moving(warmup: WarmUp | None) -> bool:
+    return warmup is not None and not warmup.stable
+
+
+def _is_spread(blocks: Blocks) -> bool:
+    return blocks.max_ms > STEADY * blocks.min_ms
 
 
 def _is_warmer(old: float, new: float) -> bool:

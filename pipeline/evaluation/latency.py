@@ -8,7 +8,8 @@
     total         clock from the first to the last of these
 
 A runtime with a device clock takes a second turn, in which that clock parts the call into transfers and compute: the
-events cost time themselves, which is not in `infer`. Beyond batch 1 there is inference alone. Torch is eager, fused,
+events cost time themselves, which is not in `infer`. Transfers are from and to pageable memory, and no CUDA graph is
+used, in torch and TensorRT alike. Beyond batch 1 there is inference alone. Torch is eager, fused,
 fp32; this file does not import it.
 """
 
@@ -32,10 +33,11 @@ from pipeline.evaluation.conditions import read_conditions, read_load
 from pipeline.evaluation.detect import detections
 from pipeline.evaluation.latency_summary import PHASES, runtime_latency
 from pipeline.evaluation.latency_table import print_latencies
+from pipeline.evaluation.progress import Reporter
 from pipeline.evaluation.turns import Case, Measured, Run, take_turns, warm_up
 from pipeline.params import Benchmark, Evaluate, Params
 from pipeline.preprocess import Image, LetterboxTransform, letterbox, load_image, undo, undo_map
-from pipeline.records import DeviceInfo, Latency, ModelInfo
+from pipeline.records import DeviceInfo, Latency, ModelInfo, WarmUp
 
 IMAGES: Final = 32  # decoded into memory and cycled through
 BATCHES: Final = 2  # of each size, likewise
@@ -84,7 +86,7 @@ def measure(
     Args:
         models: The models and their backends, all with equal threads.
         image_paths: Real images; the first 32 are used.
-        params: Batch sizes, warm-up, and how long and how often each runtime runs at least.
+        params: Batch sizes, warm-up, how long and how often each runtime runs at least, and how long at most.
         device: What they run on, for the records.
         evaluate: NMS's IoU and the most detections; the score threshold is 0.25.
 
@@ -106,11 +108,11 @@ def measure(
     images = [load_image(path) for path in image_paths[:IMAGES]]
     cases = _cases(backends, images, params.batch_sizes, evaluate)
     flat = [case for of in cases for case in of]
-    warmups = [warm_up(case, params) for case in flat]
+    warmups = _warm_up(flat, params)
     before = read_conditions()
     blocks = take_turns(flat, params)
     after = read_conditions()
-    measured = map(Measured, flat, warmups, blocks)
+    measured = map(Measured, flat, warmups, blocks, [params.min_runs] * len(flat))
     rows = map(runtime_latency, backends, [list(islice(measured, len(of))) for of in cases])
     records = [
         Latency(
@@ -130,6 +132,16 @@ def measure(
     return records
 
 
+def _warm_up(cases: Sequence[Case], params: Benchmark) -> list[WarmUp]:
+    found = []
+    with Reporter("warm-up") as reporter:
+        for index, case in enumerate(cases):
+            reporter.update(index / len(cases), case.name)
+            found.append(warm_up(case, params))
+        reporter.update(1.0)
+    return found
+
+
 def _cases(
     backends: Sequence[Backend], images: Sequence[Image], batch_sizes: Sequence[int], evaluate: Evaluate
 ) -> list[list[Case]]:
@@ -143,12 +155,14 @@ def _cases(
     found = []
     for backend in backends:
         side = backend.metadata.image_size_px
-        of = [Case(1, PHASES, partial(run_image, backend, endless, evaluate))]
+        name = f"{backend.runtime} on {backend.device}"
+        of = [Case(1, PHASES, partial(run_image, backend, endless, evaluate), name)]
         if backend.phases is not None:
             run = partial(_device_phases, backend.phases, cycle(inputs[side, 1]))
-            of.append(Case(1, (*DEVICE_PHASES, "whole"), run))
-        if backend.dynamic_batch:
-            of += [Case(n, ("infer",), partial(_infer, backend, cycle(inputs[side, n]))) for n in batch_sizes[1:]]
+            of.append(Case(1, (*DEVICE_PHASES, "whole"), run, f"phases of {name}"))
+        for size in batch_sizes[1:] if backend.dynamic_batch else []:
+            run = partial(_infer, backend, cycle(inputs[side, size]))
+            of.append(Case(size, ("infer",), run, f"{name} at batch {size}"))
         found.append(of)
     return found
 

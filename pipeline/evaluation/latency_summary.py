@@ -32,6 +32,7 @@ def runtime_latency(backend: Backend, measured: Sequence[Measured]) -> RuntimeLa
         runtime=backend.runtime,
         device=backend.device,
         runs=_runs(one),
+        asked_runs=one.asked_runs,
         throughput_per_s=_throughput(one),
         warmup=one.warmup,
         blocks=blocks_of(one.blocks),
@@ -41,11 +42,15 @@ def runtime_latency(backend: Backend, measured: Sequence[Measured]) -> RuntimeLa
 
 
 def timing_of(milliseconds: npt.NDArray[np.float64]) -> Timing:
-    """Compute mean, standard deviation and percentiles, interpolated linearly, of (runs,) milliseconds."""
+    """Compute mean, standard deviation and percentiles, interpolated linearly, of (runs,) milliseconds.
+
+    A percentile needs ten runs beyond it (`LEAST_RUNS`), and is None with fewer.
+    """
     p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99])
-    return Timing(
+    timing = Timing(
         mean_ms=float(milliseconds.mean()), std_ms=float(milliseconds.std()), p50_ms=p50, p90_ms=p90, p99_ms=p99
     )
+    return timing.of_runs(len(milliseconds))
 
 
 def blocks_of(blocks: list[Block]) -> Blocks:
@@ -58,6 +63,7 @@ def _batch_latency(measured: Measured) -> BatchLatency:
     return BatchLatency(
         batch_size=measured.case.batch_size,
         runs=_runs(measured),
+        asked_runs=measured.asked_runs,
         throughput_per_s=_throughput(measured),
         warmup=measured.warmup,
         blocks=blocks_of(measured.blocks),

@@ -150,13 +150,19 @@ TYPED: Final = {"int8": "int8-fp16"}  # strong typing takes the precision of the
 def _tensorrt(job: EngineJob, precision: str) -> Built:
     if reason := unavailable():
         return _skipped("tensorrt", precision, job.device, reason)
-    from pipeline.export.tensorrt import build_plan
+    from pipeline.export.tensorrt import build_plan, fallen_back, refused_by_dla
 
+    if reason := refused_by_dla(precision, job.params.tensorrt):
+        return _skipped("tensorrt", precision, job.device, reason)
     plan = job.out / f"{precision}.plan"
     source = job.exported / f"{TYPED.get(precision, precision)}.onnx"
     info = build_plan(source, plan, job.params.tensorrt, job.timing_caches)
     build = _built("tensorrt", precision, plan, job.device)
-    return build.model_copy(update={"layer_shares": info.layer_shares}), load(plan, "cuda")
+    where = fallen_back(info, job.params.tensorrt)
+    if info.layer_places and not info.layer_places["dla"]:
+        print(f"WARNING {plan.name}: {where}", file=sys.stderr, flush=True)
+    told = {"layer_shares": info.layer_shares, "layer_places": info.layer_places, "reason": where}
+    return build.model_copy(update=told), load(plan, "cuda")
 
 
 BUILDERS: Final[dict[str, Callable[[EngineJob, str], Built]]] = {

@@ -37,6 +37,17 @@ def layer_shares(information: str) -> dict[str, float]:
     return {name: found[name] / len(typed) for name in (*DATATYPES, "other") if found[name]}
 
 
+def layer_places(information: str) -> dict[str, int]:
+    """Count the computing layers that an engine's inspector puts on `dla` and on `gpu`.
+
+    A DLA's layer is a whole part of the network, so the counts are no shares of the work.
+    """
+    layers = [layer for layer in json.loads(information).get("Layers", []) if isinstance(layer, dict)]
+    kinds = [str(layer.get("LayerType", "")).lower() for layer in layers]
+    found = Counter("dla" if "dla" in kind else "gpu" for kind in kinds if kind not in MOVES)
+    return {place: found[place] for place in ("dla", "gpu")}
+
+
 def _datatype(layer: dict[str, Any]) -> str:
     said = [tensor.get("Format/Datatype") or tensor.get("Datatype") or "" for tensor in layer["Inputs"]]
     weights = layer.get("Weights")

@@ -14,13 +14,31 @@ from pipeline.backends import read_metadata
 from pipeline.backends.cuda import gpu_name, runtime
 from pipeline.backends.tensorrt import PlanInfo, plan_info_path, unavailable
 from pipeline.errors import PipelineError
-from pipeline.export.inspector import layer_shares
+from pipeline.export.inspector import layer_places, layer_shares
 from pipeline.files import write_bytes
 from pipeline.params import TensorRT
-from pipeline.records import write_record
+from pipeline.records import BatchProfile, write_record
 
 INPUT: Final = "images"
 MIB: Final = 2**20
+
+
+def refused_by_dla(precision: str, params: TensorRT) -> str | None:
+    """Say why a file of this precision is not built where engines are for a DLA core; None where it is."""
+    if params.dla_core is None or precision == "fp16":
+        return None
+    reasons = {"fp32": "it computes in fp16 and int8", "int8": "with TensorRT 10 it takes no explicit Q/DQ nodes"}
+    return f"engine.tensorrt.dla_core is {params.dla_core}, and a DLA runs fp16.onnx alone: {reasons[precision]}"
+
+
+def fallen_back(info: PlanInfo, params: TensorRT) -> str | None:
+    """Say what an engine for a DLA core left to the GPU; None where nothing was asked of a DLA."""
+    if info.layer_places is None:
+        return None
+    if not info.layer_places["dla"]:
+        return f"DLA core {params.dla_core} was asked for, and the inspector names no layer there: all runs on the GPU"
+    counts = ", ".join(f"{count} on the {place.upper()}" for place, count in info.layer_places.items())
+    return f"DLA core {params.dla_core}, layers: {counts}"
 
 
 def build_plan(onnx_path: Path, plan: Path, params: TensorRT, timing_caches: Path, device: str = "cuda") -> PlanInfo:
@@ -28,7 +46,7 @@ def build_plan(onnx_path: Path, plan: Path, params: TensorRT, timing_caches: Pat
 
     Args:
         onnx_path: One input `images` (N, 3, S, S) float32, with the metadata of `export_onnx`. Where N is free, the
-            plan takes 1 to `params.max_batch` images and is tuned for 1.
+            plan takes 1 to `params.max_batch` images and is tuned for 1; on a DLA it takes 1 and no more.
         plan: The file, as trtexec reads it; written whole or not at all, with a `PlanInfo` beside it.
         params: The builder's settings.
         timing_caches: Folder with a cache per GPU and TensorRT version; read and extended, which makes the next build
@@ -65,15 +83,25 @@ def build_plan(onnx_path: Path, plan: Path, params: TensorRT, timing_caches: Pat
         outputs = [network[1].get_output(index).name for index in range(network[1].num_outputs)]
         try:
             engine = _build(network, params, cache)
-            shares = _shares(engine)
+            layers = _inspect(engine)
         except PolygraphyException as error:
+            alone = params.dla_core is not None and not params.gpu_fallback
+            hint = "; with engine.tensorrt.gpu_fallback: true the GPU runs what the DLA cannot" if alone else ""
             raise PipelineError(
                 f"{onnx_path}: TensorRT {trt.__version__} cannot build an engine for {gpu}: {error} (its own messages "
-                "are above)"
+                f"are above){hint}"
             ) from error
+    shares = layer_shares(layers)
     _require_precision(onnx_path, precision, shares)
     info = PlanInfo(
-        tensorrt_version=trt.__version__, gpu=gpu, outputs=outputs, layer_shares=shares, metadata=properties
+        tensorrt_version=trt.__version__,
+        gpu=gpu,
+        outputs=outputs,
+        layer_shares=shares,
+        layer_places=None if params.dla_core is None else layer_places(layers),
+        dla_core=params.dla_core,
+        profile=_profile(network[1].get_input(0).shape[0], params),
+        metadata=properties,
     )
     _write(plan, engine, info)
     return info
@@ -109,9 +137,9 @@ def _build(network: tuple[Any, Any, Any], params: TensorRT, cache: Path) -> Any:
     from polygraphy.backend.trt import CreateConfig, EngineBytesFromNetwork, PostprocessConfig, Profile
 
     batch, *image = network[1].get_input(0).shape
-    least, most = (1, params.max_batch) if batch < 0 else (batch, batch)
+    sizes = _profile(batch, params)
     config = CreateConfig(
-        profiles=[Profile().add(INPUT, min=(least, *image), opt=(least, *image), max=(most, *image))],
+        profiles=[Profile().add(INPUT, min=(sizes.min, *image), opt=(sizes.opt, *image), max=(sizes.max, *image))],
         memory_pool_limits={trt.MemoryPoolType.WORKSPACE: params.workspace_mb * MIB},
         builder_optimization_level=params.optimization_level,
         profiling_verbosity=trt.ProfilingVerbosity.DETAILED,  # or the inspector lists no datatypes
@@ -136,8 +164,15 @@ def _build(network: tuple[Any, Any, Any], params: TensorRT, cache: Path) -> Any:
     return EngineBytesFromNetwork(network, PostprocessConfig(config, use_dla), save_timing_cache=str(cache))()
 
 
-def _shares(serialized: Any) -> dict[str, float]:
-    """Read the built engine back. With a context the inspector says more, and on some GPUs nothing at all."""
+def _profile(batch: int, params: TensorRT) -> BatchProfile:
+    """Choose the batch sizes of an engine; `batch` is the file's, below 0 where it is free. A DLA knows one shape."""
+    if batch > 0:
+        return BatchProfile(min=batch, opt=batch, max=batch)
+    return BatchProfile(min=1, opt=1, max=params.max_batch if params.dla_core is None else 1)
+
+
+def _inspect(serialized: Any) -> str:
+    """Read the built engine back, as JSON. With a context the inspector says more, and on some GPUs nothing at all."""
     import tensorrt as trt
     from polygraphy.backend.trt import engine_from_bytes
 
@@ -145,11 +180,10 @@ def _shares(serialized: Any) -> dict[str, float]:
     inspector, context = engine.create_engine_inspector(), engine.create_execution_context()
     context.set_input_shape(INPUT, engine.get_tensor_profile_shape(INPUT, 0)[1])
     inspector.execution_context = context
-    shares = layer_shares(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    if not shares:
-        plain = engine.create_engine_inspector()
-        shares = layer_shares(plain.get_engine_information(trt.LayerInformationFormat.JSON))
-    return shares
+    layers: str = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    if not layer_shares(layers):
+        layers = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    return layers
 
 
 def _require_precision(onnx_path: Path, precision: str, shares: dict[str, float]) -> None:

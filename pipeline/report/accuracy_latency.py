@@ -64,7 +64,7 @@ def _draw_now(
         if point.role == "control" and noise is not None:
             bar: dict[str, Any] = {"color": COLOURS["control"], "capsize": 5, "linewidth": 1.2, "alpha": 0.7}
             axes.errorbar(point.p50_ms, point.score, yerr=noise, **bar)
-        labels.append((point, text))
+        labels.append((point, f"{text} (latency unstable)" if point.unstable else text))
     for start, end, colour in arrows:
         look = {"arrowstyle": "->", "color": colour, "linewidth": 1.2, "shrinkA": 6, "shrinkB": 6}
         axes.annotate("", (end.p50_ms, end.score), (start.p50_ms, start.score), arrowprops=look)

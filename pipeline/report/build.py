@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.report.history import read_head, read_history
 from pipeline.report.html import render_html
-from pipeline.report.metrics import Metrics, build_metrics, build_summary, noise_text
+from pipeline.report.metrics import UNSTABLE, Metrics, build_metrics, build_summary, noise_text
 from pipeline.report.pictures import Drawings, draw_pictures
 from pipeline.report.results import read_results
 from pipeline.tasks import SCORES, TASKS, Task, main_score, main_title
@@ -81,6 +81,8 @@ def show(metrics_path: Path) -> None:
     console = Console()
     for task in [task for task in TASKS if task in metrics]:
         console.print(_table(task, metrics[task]))
+        if any(UNSTABLE in values for _, _, values in _rows(metrics[task], main_score(task))):
+            console.print("? The latency was not steady: measure again before you compare it.")
         if any("gain" not in entry for name, entry in metrics[task].items() if name != "teacher"):
             console.print("Control switched off (control.enabled in params.yaml): the gain is unknown.\n")
         else:
@@ -109,7 +111,7 @@ def _columns(task: Task) -> Columns:
         SCORES[task][SECOND[task]]: (SECOND[task], ".3f"),
         "gain": ("gain", "+.3f"),
         "p50 ms": ("p50_ms", ".3g"),
-        "p99 ms": ("p99_ms", ".3g"),
+        "p90 ms": ("p90_ms", ".3g"),
     }
 
 
@@ -122,11 +124,17 @@ def _table(task: Task, entries: Metrics) -> Table:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
     before = ""
     for name, runtime, values in _rows(entries, main_score(task)):
-        cells = [format(values[metric], form) if metric in values else "" for metric, form in columns.values()]
+        cells = [_cell(values, metric, form) for metric, form in columns.values()]
         mark = " (rejected for this device)" if "rejected" in values else ""
         table.add_row(name if name != before else "", runtime + mark, *cells)
         before = name
     return table
+
+
+def _cell(values: dict[str, float], metric: str, form: str) -> str:
+    if metric not in values:
+        return ""
+    return format(values[metric], form) + ("?" if metric == "p50_ms" and UNSTABLE in values else "")
 
 
 def _rows(entries: Metrics, score: str) -> Iterator[tuple[str, str, dict[str, float]]]:

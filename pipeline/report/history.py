@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from pipeline.evaluation.latency_comparison import same_setting
 from pipeline.records import Role
-from pipeline.report.metrics import Metrics, Summary
+from pipeline.report.metrics import UNSTABLE, Metrics, Summary
 from pipeline.tasks import Task, main_score
 
 ROLES: tuple[Role, ...] = ("control", "distilled")
@@ -29,6 +29,7 @@ class Point:
     p50_ms: float
     device: Mapping[str, Any]
     dataset: str
+    unstable: bool = False  # the median was not steady
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -85,7 +86,8 @@ def points(metrics: Metrics, summary: Summary, task: Task) -> list[Point]:
                 timed = entry.get("distilled", {}).get(runtime, {}) if role == "control" else values
                 if main in values and "p50_ms" in timed:
                     dataset = str(conditions.get("dataset"))
-                    found.append(Point(name, role, runtime, values[main], timed["p50_ms"], device, dataset))
+                    median, unstable = timed["p50_ms"], UNSTABLE in timed
+                    found.append(Point(name, role, runtime, values[main], median, device, dataset, unstable))
     return found
 
 

@@ -11,9 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
 from pipeline.data.prepared import SPLITS, PreparedDataset
-from pipeline.evaluation.latency_table import short, span, warmup_text
+from pipeline.evaluation.latency_table import short, span, steadiness
 from pipeline.params import Params
-from pipeline.records import Blocks, WarmUp
+from pipeline.records import BatchLatency, Blocks, RuntimeLatency
 from pipeline.report.history import Commit, History
 from pipeline.report.latency import latency_section
 from pipeline.report.pictures import Picture
@@ -39,7 +39,7 @@ def render_html(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"score": _score, "signed": _signed, "short": _short, "percent": _percent, "times": _times}
-    environment.filters |= {"span": _span, "warmup": _warmup}
+    environment.filters |= {"span": _span, "steadiness": _steadiness}
     return environment.get_template("template.html.j2").render(
         sections=[section(results, dataset, history) for results in found],
         scores=SCORES,
@@ -94,5 +94,5 @@ def _span(blocks: Blocks | None) -> str:
     return span(blocks) or DASH
 
 
-def _warmup(warmup: WarmUp | None) -> str:
-    return warmup_text(warmup) or DASH
+def _steadiness(row: RuntimeLatency | BatchLatency) -> str:
+    return steadiness(row) or DASH

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from pipeline.evaluation.conditions import doubts_of
 from pipeline.evaluation.latency_comparison import setting_of
 from pipeline.report.results import Model, TaskResults
 from pipeline.tasks import Task, main_score, main_title
@@ -14,6 +15,8 @@ KEPT: Final[dict[Task, tuple[str, ...]]] = {  # scores that go into metrics.json
     "segment": ("miou", "pixel_accuracy", "boundary_f"),
 }
 
+UNSTABLE: Final = "latency_unstable"  # beside a median that is no number to divide
+
 Metrics = dict[str, Any]
 Summary = dict[str, Any]
 
@@ -22,6 +25,7 @@ def build_metrics(found: Sequence[TaskResults]) -> Metrics:
     """Build `<task>.teacher.<runtime>.<metric>` and `<task>.<student>.{control,distilled,gain}...`.
 
     Scores are 0 to 1 with 4 decimals, milliseconds and images/s have 3 significant digits, sizes are MB (1e6 bytes).
+    `latency_unstable: 1` stands beside a median that was not steady.
     """
     return {results.task: _task_metrics(results) for results in found}
 
@@ -84,6 +88,9 @@ def _runtime_metrics(model: Model, runtime: str, task: Task) -> dict[str, float]
     if runtime in model.rejected:
         numbers["rejected"] = 1
     if timing := model.timings.get(runtime):
-        numbers |= {"p50_ms": significant(timing.total.p50_ms), "p99_ms": significant(timing.total.p99_ms)}
+        percentiles = {name: getattr(timing.total, name) for name in ("p50_ms", "p90_ms", "p99_ms")}
+        numbers |= {name: significant(value) for name, value in percentiles.items() if value is not None}
         numbers["throughput_per_s"] = significant(timing.throughput_per_s)
+        if doubts_of(timing):
+            numbers[UNSTABLE] = 1
     return numbers

@@ -121,7 +121,8 @@ def read_results(results: Path, task: Task, students: list[str], source: str) ->
         tuple(
             read_record(path, DeviceRecord)
             for name in students
-            for path in sorted(results.glob(f"devices/*/{task}-{name}.json"))
+            for pattern in (f"devices/*/{task}-{name}.json", f"devices/*/{task}-{name}/*.json")
+            for path in sorted(results.glob(pattern))
         ),
         noise=NOISE[task] if source == NOISE_MEASURED_ON else None,
     )

@@ -9,10 +9,11 @@ from typing import Any, Final
 import numpy as np
 
 from pipeline.data.prepared import SPLITS, PreparedDataset, Split
+from pipeline.evaluation.conditions import doubts_of
 from pipeline.evaluation.latency_comparison import same_setting, setting_of
 from pipeline.records import DeviceInfo
 from pipeline.report.detection import detailed
-from pipeline.report.history import History, points, same_device
+from pipeline.report.history import History, Point, points, same_device
 from pipeline.report.metrics import build_metrics, build_summary, noise_text
 from pipeline.report.results import Model, Student, TaskResults
 from pipeline.report.robustness import at_severity, measured, severities
@@ -26,8 +27,9 @@ COUNTED_MASKS = 200  # per split: enough for the shares of the classes, and soon
 def card(student: Student, results: TaskResults) -> Row:
     """Sum up a student in the runtime one would ship: the fastest whose accuracy was measured."""
     distilled, large = student.distilled, results.teacher.accuracy["torch"]
-    timed = {name: timing.total.p50_ms for name, timing in distilled.timings.items() if name in distilled.accuracy}
-    runtime = min(timed, key=lambda name: timed[name]) if timed else "torch"
+    timed = {name: timing for name, timing in distilled.timings.items() if name in distilled.accuracy}
+    steady = {name: timing for name, timing in timed.items() if not doubts_of(timing)} or timed
+    runtime = min(steady, key=lambda name: steady[name].total.p50_ms) if steady else "torch"
     small = distilled.accuracy[runtime]
     return {
         "name": student.name,
@@ -41,8 +43,10 @@ def card(student: Student, results: TaskResults) -> Row:
         "verdict": _verdict(student.gain, results.noise),
         "size_mb": small.size_mb,
         "smaller": large.size_mb / small.size_mb,
-        "p50_ms": timed.get(runtime),
+        "p50_ms": timed[runtime].total.p50_ms if runtime in timed else None,
+        "unstable": bool(runtime in timed and doubts_of(timed[runtime])),
         "speedup": _speedup(distilled, runtime, results.teacher),
+        "speedup_in_torch": _speedup(distilled, "torch", results.teacher),
     }
 
 
@@ -70,7 +74,8 @@ def model_rows(results: TaskResults) -> list[Row]:
                     "accuracy": model.accuracy.get(runtime),
                     "gain": gains.get(model.label) if runtime == "torch" else None,
                     "p50_ms": timing.total.p50_ms if timing else None,
-                    "p99_ms": timing.total.p99_ms if timing else None,
+                    "p90_ms": timing.total.p90_ms if timing else None,
+                    "unstable": bool(timing and doubts_of(timing)),
                     "speedup": _speedup(model, runtime, results.teacher),
                 }
             )
@@ -78,9 +83,11 @@ def model_rows(results: TaskResults) -> list[Row]:
 
 
 def _speedup(model: Model, runtime: str, teacher: Model) -> float | None:
-    """Divide the teacher's median in torch by this one; None where conditions differ or one is missing."""
+    """Divide the teacher's median in torch by this one; None where conditions differ, or one is missing or unsteady."""
     ours, theirs = model.timings.get(runtime), teacher.timings.get("torch")
     if ours is None or theirs is None or model.latency is None or teacher.latency is None:
+        return None
+    if doubts_of(ours) or doubts_of(theirs) or not ours.total.p50_ms:
         return None
     if not same_setting(setting_of(model.latency), setting_of(teacher.latency)):
         return None
@@ -181,12 +188,16 @@ def history_rows(results: TaskResults, history: History) -> list[Row]:
                         "control": _in_torch(entry.get("control"), task),
                         "distilled": _in_torch(entry.get("distilled"), task),
                         "gain": entry.get("gain", {}).get(main_score(task)),
-                        "latency": [(point.runtime, point.p50_ms) for point in mine],
+                        "latency": [(_named(point), point.p50_ms) for point in mine],
                         "comparable_accuracy": conditions.get(task, {}).get("dataset") == summary[task]["dataset"],
                         "comparable_latency": bool(mine) and all(same_device(point, now) for point in mine),
                     }
                 )
     return rows
+
+
+def _named(point: Point) -> str:
+    return f"{point.runtime} (unstable)" if point.unstable else point.runtime
 
 
 def _in_torch(entry: dict[str, Any] | None, task: Task) -> float | None:
@@ -225,7 +236,12 @@ def _elsewhere(results: TaskResults) -> list[Row]:
     """List what bundles measured on devices, and whether it was this checkpoint."""
     digests = {student.name: student.distilled.accuracy["torch"].model.digest for student in results.students}
     return [
-        {"record": record, "timing": timing, "current": record.checkpoint_digest == digests[record.student]}
+        {
+            "record": record,
+            "timing": timing,
+            "doubts": doubts_of(timing),
+            "current": record.checkpoint_digest == digests[record.student],
+        }
         for record in results.elsewhere
         for timing in record.timings
     ]

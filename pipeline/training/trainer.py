@@ -25,6 +25,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from models import build
 from pipeline.data.prepared import PreparedDataset
+from pipeline.device import available_threads, limit_threads
 from pipeline.errors import PipelineError
 from pipeline.params import Machine, Training
 from pipeline.tasks import ULTRALYTICS_TASK, Task, main_score
@@ -85,15 +86,19 @@ class Trainer(DetectionTrainer):
     job: Job  # set on a subclass by `run_trainer`, because Ultralytics' DDP pickles the class and not the instance
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
-        threads = torch.get_num_threads()
         super().__init__(cfg, overrides or ultralytics_arguments(self.job), _callbacks)
-        torch.set_num_threads(threads)  # Ultralytics leaves one core idle
+        self._limit_threads()
         self.history: list[dict[str, float]] = []
         self.best_state: dict[str, torch.Tensor] = {}
         self.best_epoch = 0
         self.parent = os.getppid()
         self.add_callback("on_train_epoch_start", Trainer.seed_epoch)
         self.add_callback("on_train_batch_end", Trainer.check_step)
+
+    def _limit_threads(self) -> None:
+        """Set the threads anew, as Ultralytics leaves one core idle; DDP's processes share them."""
+        processes = max(self.world_size, 1) if RANK == -1 else 1  # a rank has its share from its parent
+        limit_threads(max(1, (self.job.machine.threads or available_threads()) // processes))
 
     # -- data
 

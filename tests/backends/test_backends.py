@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -66,9 +67,18 @@ def test_load__onnx_needs_no_torch(onnx_file: Path) -> None:
 
 def test_load__threads(checkpoint: Path, onnx_file: Path) -> None:
     assert load(checkpoint).threads == load(onnx_file).threads == available_threads()
-    assert load(checkpoint, threads=3).threads == torch.get_num_threads() == 3
-    assert load(checkpoint, threads=1).threads == load(onnx_file, threads=1).threads == 1
-    assert torch.get_num_threads() == 1
+    for path in (checkpoint, onnx_file, checkpoint):
+        for threads in (3, 1):
+            found = load(path, threads=threads).threads
+            assert found == torch.get_num_threads() == cv2.getNumThreads() == threads
+
+
+def test_load__the_environments_threads_are_not_exceeded(
+    checkpoint: Path, onnx_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for path in (checkpoint, onnx_file):
+        assert load(path).threads == torch.get_num_threads() == cv2.getNumThreads() == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")

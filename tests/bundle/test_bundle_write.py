@@ -17,6 +17,7 @@ from pipeline.bundle.samples import LIMITS
 from pipeline.bundle.write import write_bundle
 from pipeline.data.prepared import PreparedDataset
 from pipeline.errors import PipelineError
+from pipeline.records import Latency, WarmUp, read_record, write_record
 from tests.bundle.conftest import Shipped
 
 
@@ -96,6 +97,19 @@ def test_model_card__has_the_records_numbers(shipped: Shipped) -> None:
     assert "Not measured" not in card
     tables = [line for line in card.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables)
+
+
+def test_model_card__a_median_that_was_not_steady_is_marked(
+    shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    assert "| 1 | 1.50 |" in member(shipped.file, "MODEL_CARD.md")
+    results = Path(shutil.copytree(shipped.results, tmp_path / "results"))
+    path = results / "latency" / shipped.task / "toy.json"
+    latency = read_record(path, Latency)
+    latency.runtimes[0].warmup = WarmUp(seconds=5.0, stable=False)
+    write_record(path, latency)
+    write_bundle(tmp_path / "a.zip", export=shipped.export, results=results, dataset=mini_dataset)
+    assert "| 1 | 1.50 (unstable) |" in member(tmp_path / "a.zip", "MODEL_CARD.md")
 
 
 def test_model_card__says_what_is_not_measured(shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path) -> None:

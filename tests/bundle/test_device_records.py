@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.bundle.device_records import import_records
+from pipeline.bundle.device_records import import_records, setting_digest
+from pipeline.bundle.measurements import measurements_of
 from pipeline.device import probe
 from pipeline.digest import value_digest
 from pipeline.errors import PipelineError
@@ -42,7 +44,8 @@ def write(folder: Path, content: dict[str, Any], name: str | None = None) -> Pat
 def test_import_records__a_round_trip_that_can_be_repeated(shipped: Shipped, results: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "device", record(shipped))
     (first,) = import_records(tmp_path / "device", results)
-    assert first.path == results / "devices" / path.stem / f"{shipped.task}-toy.json"
+    setting = setting_digest(read_record(path, DeviceRecord))
+    assert first.path == results / "devices" / path.stem / f"{shipped.task}-toy/{setting}.json"
     assert first.change == "new"
     assert read_record(first.path, DeviceRecord) == read_record(path, DeviceRecord)
     written = first.path.read_bytes()
@@ -55,10 +58,82 @@ def test_import_records__a_newer_measurement_of_the_device_replaces_the_older(
 ) -> None:
     write(tmp_path / "device", record(shipped))
     import_records(tmp_path / "device", results)
-    write(tmp_path / "device", record(shipped, state={"power_mode": "15W"}))
+    write(tmp_path / "device", record(shipped, state={"gpu_clock_mhz": "median 900"}))
     (imported,) = import_records(tmp_path / "device", results)
     assert imported.change == "replaced"
-    assert read_record(imported.path, DeviceRecord).state == {"power_mode": "15W"}
+    assert read_record(imported.path, DeviceRecord).state == {"gpu_clock_mhz": "median 900"}
+    assert len(list(results.glob("devices/*/*/*.json"))) == 1
+
+
+def changed(shipped: Shipped, **timing: Any) -> dict[str, Any]:
+    """Change the only timing of a record."""
+    content = record(shipped)
+    content["timings"][0] |= timing
+    return {"timings": content["timings"]}
+
+
+SETTINGS: dict[str, Callable[[Shipped], dict[str, Any]]] = {
+    "power mode": lambda _: {"state": {"power_mode": "15W"}},
+    "power limit": lambda _: {"state": {"gpu_power_limit": "250.00 W"}},
+    "governor": lambda _: {"state": {"cpu_governor": "powersave"}},
+    "threads": lambda _: {"threads": 4},
+    "no threads": lambda _: {"threads": None},
+    "batch": lambda shipped: changed(shipped, batch_size=8),
+    "profile": lambda shipped: changed(shipped, profile={"min": 1, "opt": 8, "max": 8}),
+}
+
+
+@pytest.mark.parametrize("what", SETTINGS)
+def test_import_records__another_setting_of_the_device_is_another_record(
+    shipped: Shipped, results: Path, tmp_path: Path, what: str
+) -> None:
+    for content in (record(shipped), record(shipped, **SETTINGS[what](shipped)), record(shipped)):
+        write(tmp_path / "device", content)
+        import_records(tmp_path / "device", results)
+    assert len(list(results.glob("devices/*/*/*.json"))) == 2
+    travels = measurements_of(results, shipped.task, "toy", shipped.digest)
+    assert sum(name.startswith("device-") for name in travels) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"p99_ms": 0.5},
+        {"p90_ms": 0.9},
+        {"batch_size": 0},
+        {"runs": 0},
+        {"profile": {"min": 8, "opt": 1, "max": 8}},
+        {"profile": {"min": 0, "opt": 1, "max": 8}},
+        {"mean_ms": float("inf")},
+        {"compute_p50_ms": -1.0},
+        {"blocks": {"count": 2, "min_ms": 3.0, "max_ms": 2.0}},
+        {"warmup": {"seconds": -1.0, "stable": True}},
+    ],
+)
+def test_import_records__what_cannot_be_measured_is_refused(
+    shipped: Shipped, results: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    write(tmp_path / "device", record(shipped, **changed(shipped, **change)))
+    with pytest.raises(PipelineError, match="is not a DeviceRecord record"):
+        import_records(tmp_path / "device", results)
+
+
+@pytest.mark.parametrize("change", [{"threads": -5}, {"threads": 0}, {"image_size_px": -1}])
+def test_import_records__counts_from_one_up(
+    shipped: Shipped, results: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    write(tmp_path / "device", record(shipped, **change))
+    with pytest.raises(PipelineError, match="is not a DeviceRecord record"):
+        import_records(tmp_path / "device", results)
+
+
+def test_import_records__percentiles_of_too_few_runs_are_left_out(
+    shipped: Shipped, results: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "device", record(shipped, **changed(shipped, runs=254)))
+    (imported,) = import_records(tmp_path / "device", results)
+    (timing,) = imported.record.timings
+    assert (timing.p90_ms, timing.p99_ms) == (1.2, None)
 
 
 def other_device() -> dict[str, Any]:

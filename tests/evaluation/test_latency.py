@@ -1,5 +1,6 @@
 """The benchmark on a scripted clock: fake backends move it, so every number is known."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pipeline.data.prepared import PreparedDataset
 from pipeline.device import probe
 from pipeline.errors import PipelineError
 from pipeline.evaluation import latency as latency_module
-from pipeline.evaluation import turns
+from pipeline.evaluation import progress, turns
 from pipeline.evaluation.latency import Contender, measure
 from pipeline.params import Benchmark, Evaluate
 from pipeline.records import Latency, ModelInfo, RuntimeLatency
@@ -23,7 +24,14 @@ Make = Callable[..., Backend]
 Run = Callable[[Array], list[Array]]
 ROOT = Path(__file__).parents[2]
 PARAMS = Benchmark(
-    threads=2, batch_sizes=[1], warmup_min_s=0.0, warmup_max_s=5.0, warmup_tolerance=0.05, min_time_s=2.0, min_runs=50
+    threads=2,
+    batch_sizes=[1],
+    warmup_min_s=0.0,
+    warmup_max_s=5.0,
+    warmup_tolerance=0.05,
+    min_time_s=2.0,
+    min_runs=50,
+    max_time_s=60.0,
 )
 
 
@@ -88,7 +96,7 @@ def test_measure__a_slow_backend_gives_larger_numbers(
     slow, quick = make_backend(steady(clock, 8), "slow"), make_backend(steady(clock, 2), "quick")
     rows = by_runtime(timed(slow, quick))
     assert (rows["slow"].infer.p50_ms, rows["quick"].infer.p50_ms) == (8, 2)
-    assert (rows["slow"].total.p99_ms, rows["quick"].total.p99_ms) == (8, 2)
+    assert (rows["slow"].total.p90_ms, rows["quick"].total.p90_ms) == (8, 2)
     assert rows["slow"].throughput_per_s == pytest.approx(125)
     assert rows["quick"].throughput_per_s == pytest.approx(500)
 
@@ -108,7 +116,8 @@ def test_measure__percentiles_and_parts_of_a_scripted_clock(
 
     monkeypatch.setattr(latency_module, "letterbox", letterbox)
     monkeypatch.setitem(latency_module.POSTPROCESS, "detect", postprocess)
-    (row,) = timed(make_backend(working(clock, lambda count: 10 + count % 10, []))).runtimes
+    backend = make_backend(working(clock, lambda count: 10 + count % 10, []))
+    (row,) = timed(backend, min_runs=1000).runtimes
     counted = np.array([10 + count % 10 for count in range(10_000)])  # a turn's first runs go, in no phase of these ten
     assert (row.preprocess.p50_ms, row.postprocess.p99_ms) == (3, 1)
     for timing, shift in ((row.infer, 0), (row.total, 4)):
@@ -121,10 +130,74 @@ def test_measure__percentiles_and_parts_of_a_scripted_clock(
 def test_timing_of__percentiles_of_known_runs() -> None:
     from pipeline.evaluation.latency_summary import timing_of
 
-    timing = timing_of(np.arange(1, 101, dtype=np.float64))
-    assert (timing.p50_ms, timing.mean_ms) == (50.5, 50.5)
-    assert timing.p90_ms == pytest.approx(90.1)
-    assert timing.p99_ms == pytest.approx(99.01)
+    timing = timing_of(np.arange(1, 1001, dtype=np.float64))
+    assert (timing.p50_ms, timing.mean_ms) == (500.5, 500.5)
+    assert timing.p90_ms == pytest.approx(900.1)
+    assert timing.p99_ms == pytest.approx(990.01)
+
+
+@pytest.mark.parametrize(
+    ("runs", "present"),
+    [(1, []), (99, []), (100, ["p90_ms"]), (999, ["p90_ms"]), (1000, ["p90_ms", "p99_ms"])],
+)
+def test_timing_of__a_percentile_needs_ten_runs_beyond_it(runs: int, present: list[str]) -> None:
+    from pipeline.evaluation.latency_summary import timing_of
+
+    timing = timing_of(np.linspace(1, 2, runs))
+    assert [name for name in ("p90_ms", "p99_ms") if getattr(timing, name) is not None] == present
+
+
+def test_measure__more_runs_give_more_percentiles(
+    timed: Callable[..., Latency], make_backend: Make, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for runs, shown in ((50, []), (200, ["p90"]), (1200, ["p90", "p99"])):
+        latency = timed(make_backend(steady(clock, 10)), min_runs=runs, min_time_s=0.01)
+        (row,) = latency.runtimes
+        assert [name for name in ("p90", "p99") if getattr(row.total, f"{name}_ms") is not None] == shown
+        headings = next(line.split() for line in capsys.readouterr().out.splitlines() if "post" in line.split())
+        assert [name for name in headings if name in {"p90", "p99"}] == shown
+
+
+def test_measure__max_time_ends_a_runtime_that_is_too_slow_for_its_runs(
+    timed: Callable[..., Latency], make_backend: Make, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow, quick = make_backend(steady(clock, 700), "slow"), make_backend(steady(clock, 2), "quick")
+    rows = by_runtime(timed(slow, quick, min_runs=100, max_time_s=4.0))
+    assert (rows["slow"].asked_runs, rows["quick"].asked_runs) == (100, 100)
+    assert rows["slow"].runs == 4  # its only turn: six runs, the first two do not count
+    assert rows["quick"].runs >= 100
+    assert clock.now_ns < 20e9  # seventy seconds of runs were asked of the slow one
+    out = capsys.readouterr().out
+    assert [line.split()[-2:] for line in out.splitlines() if line.startswith("slow ")] == [
+        [str(rows["slow"].runs), "runs"]
+    ]
+    assert f"toy made {rows['slow'].runs} of 100 runs within benchmark.max_time_s in slow" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("seconds_per_run", [3.0, 9.0, 60.0])
+def test_measure__one_run_may_exceed_the_limit_and_is_then_the_only_one(
+    timed: Callable[..., Latency], make_backend: Make, clock: Clock, seconds_per_run: float
+) -> None:
+    (row,) = timed(make_backend(steady(clock, seconds_per_run * 1e3)), max_time_s=2.0).runtimes
+    assert row.runs == 1
+    assert row.total.p50_ms == seconds_per_run * 1e3
+    assert clock.now_ns <= (PARAMS.warmup_max_s + 2 * seconds_per_run) * 1e9
+
+
+def test_measure__progress_is_a_line_where_there_is_no_terminal(
+    timed: Callable[..., Latency],
+    make_backend: Make,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(progress, "REPORT_S", 0.0)
+    timed(make_backend(steady(clock, 20), "slow"), make_backend(steady(clock, 5), "quick"))
+    lines = capsys.readouterr().err.splitlines()
+    assert any(re.fullmatch(r"warm-up: 50% after \d+ s, next quick on cpu", line) for line in lines)
+    done = [int(line.split("%")[0].split()[-1]) for line in lines if line.startswith("latency: ")]
+    assert done == sorted(done)
+    assert 0 <= done[0] < 50 < done[-2] <= done[-1] == 100
 
 
 @pytest.mark.parametrize(("min_time_s", "min_runs"), [(3.0, 1), (0.001, 400)])
@@ -163,7 +236,7 @@ def test_measure__first_runs_of_a_turn_do_not_count(
         return [np.zeros((1, 4, 6), dtype=np.float32)]
 
     rows = by_runtime(timed(make_backend(run, "a"), make_backend(steady(clock, 2, calls, "b"), "b"), warmup_max_s=0.0))
-    assert rows["a"].infer.p99_ms == rows["a"].infer.mean_ms == 4
+    assert rows["a"].infer.p50_ms == rows["a"].infer.mean_ms == 4
 
 
 def test_measure__blocks_show_how_far_the_median_moves(
@@ -183,7 +256,7 @@ def test_warm_up__lasts_until_the_median_rests(timed: Callable[..., Latency], ma
     assert row.warmup is not None
     assert row.warmup.stable
     assert 1 < row.warmup.seconds < 2
-    assert row.infer.p99_ms == 2
+    assert row.infer.mean_ms == 2
 
 
 def test_warm_up__at_least_its_minimum(timed: Callable[..., Latency], make_backend: Make, clock: Clock) -> None:
@@ -254,11 +327,13 @@ def test_measure__phases_of_the_device_pass_through_and_leave_infer_alone(
         timed(make_backend(steady(clock, 7), "gpu", phases=phases), make_backend(steady(clock, 4), "cpu"))
     )
     gpu, cpu = rows["gpu"], rows["cpu"]
-    assert [getattr(gpu, phase).p99_ms for phase in DEVICE_PHASES] == [1.5, 5, 0.5]
+    assert [getattr(gpu, phase).mean_ms for phase in DEVICE_PHASES] == [1.5, 5, 0.5]
     assert [getattr(cpu, phase) for phase in DEVICE_PHASES] == [None] * 3
-    assert gpu.infer.p99_ms == gpu.total.p99_ms == 7
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["gpu", "compute", "5.00", "5.00", "5.00", "5.00"] in lines
+    assert gpu.infer.mean_ms == gpu.total.mean_ms == 7
+    out = capsys.readouterr().out
+    assert "pageable memory, no CUDA graph" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["gpu", "compute", "5.00", "5.00", "5.00"] in lines  # median, p90 and mean of some hundred runs
     assert ["cpu", "compute"] not in [line[:2] for line in lines]
 
 

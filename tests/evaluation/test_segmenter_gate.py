@@ -160,7 +160,7 @@ def test_measure__times_a_segmenter_beside_a_detector(
     ]
     params = Benchmark(
         threads=1, batch_sizes=[1, 2], warmup_min_s=0.0, warmup_max_s=0.1, warmup_tolerance=0.5, min_time_s=0.01,
-        min_runs=5,
+        min_runs=5, max_time_s=60.0,
     )  # fmt: skip
     records = measure(models, mini_dataset.images("test"), params, device=probe(), evaluate=evaluate_params)
     assert [(record.model.task, [row.runtime for row in record.runtimes]) for record in records] == [

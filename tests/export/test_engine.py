@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.backends import load
 from pipeline.backends.built import load_built
+from pipeline.backends.tensorrt import PlanInfo
 from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import PreparedDataset
 from pipeline.device import probe
@@ -72,6 +73,34 @@ def test_build_engines__each_backend_with_each_precision_is_built_or_says_why_no
     shutil.copytree(trained.checkpoint.parent / "export", tmp_path / "export")
     loaded = [backend.runtime for backend in load_built(tmp_path, threads=1)]
     assert loaded == [f"{b}-{p}" for b, p in builds if (b, p) in built]
+
+
+def test_build_engines__a_dla_skips_what_it_cannot_run_and_says_what_it_left(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(trained.checkpoint.parent / "export/fp32.onnx", tmp_path / "fp16.onnx")
+    places = {"dla": 0, "gpu": 3}
+    info = PlanInfo(
+        tensorrt_version="10.3.0", gpu="Orin", outputs=[], layer_shares={"fp16": 1}, layer_places=places, metadata={}
+    )
+
+    def build_plan(_source: Path, plan: Path, *_: object) -> PlanInfo:
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        plan.write_bytes(b"plan")
+        return info
+
+    monkeypatch.setattr(engine, "unavailable", lambda: None)
+    monkeypatch.setattr("pipeline.export.tensorrt.build_plan", build_plan)
+    monkeypatch.setattr(engine, "load", lambda *_: None)
+    tensorrt = TENSORRT.model_copy(update={"dla_core": 0, "gpu_fallback": False})
+    params = Engine(backends=["tensorrt"], tensorrt=tensorrt)
+    job = EngineJob(tmp_path, params, probe(), tmp_path / "engine", tmp_path / "caches")
+    builds = [engine.BUILDERS["tensorrt"](job, precision)[0] for precision in ("fp32", "fp16", "int8")]
+    assert [build.status for build in builds] == ["skipped", "built", "skipped"]
+    assert "explicit Q/DQ" in str(builds[2].reason)
+    assert builds[1].layer_places == places
+    assert "all runs on the GPU" in str(builds[1].reason)
+    assert "WARNING fp16.plan: DLA core 0 was asked for" in capsys.readouterr().err
 
 
 def test_build_engines__a_provider_that_is_not_offered_is_skipped(trained: Trained, tmp_path: Path) -> None:

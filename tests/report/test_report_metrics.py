@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.records import Accuracy, read_record, write_record
+from pipeline.records import Accuracy, Latency, WarmUp, read_record, write_record
+from pipeline.report.history import points
 from pipeline.report.metrics import build_metrics, build_summary
 from pipeline.tasks import Task
 from tests.report.conftest import DETECT, SEGMENT
@@ -17,7 +18,7 @@ SCORES: dict[Task, set[str]] = {
     "segment": {"miou", "pixel_accuracy", "boundary_f"},
 }
 SIZES = {"size_mb", "params_m"}
-LATENCY = {"p50_ms", "p99_ms", "throughput_per_s"}
+LATENCY = {"p50_ms", "p90_ms", "throughput_per_s"}
 CORRUPTED = {"mean_corrupted", "relative_corrupted"}
 
 
@@ -76,3 +77,21 @@ def test_summary__names_the_device_and_the_test_set_of_each_task(make_run: Calla
     assert summary["segment"]["device"]["nano-sem"] == {"fingerprint": "cpu-b", "threads": 2, "batch_size": 1}
     for task in summary.values():
         assert (task["dataset"], task["split"], task["images"]) == ("5e7d1c0a9b42", "test", 200)
+
+
+def test_metrics__a_median_that_was_not_steady_is_marked(make_run: Callable[..., Any]) -> None:
+    run = make_run()
+    path = run.results / "latency/detect/nano.json"
+    latency = read_record(path, Latency)
+    moving = latency.runtimes[1].model_copy(update={"warmup": WarmUp(seconds=5.0, stable=False)})
+    write_record(path, latency.model_copy(update={"runtimes": [latency.runtimes[0], moving]}))
+    metrics, summary = build_metrics(run.read()), build_summary(run.read())
+    runtimes = metrics["detect"]["nano"]["distilled"]
+    assert [runtimes[name].get("latency_unstable") for name in ("torch", "onnxruntime-fp32")] == [None, 1]
+    found = {(point.role, point.runtime): point.unstable for point in points(metrics, summary, "detect")}
+    assert found == {
+        ("teacher", "torch"): False,
+        ("control", "torch"): False,
+        ("distilled", "torch"): False,
+        ("distilled", "onnxruntime-fp32"): True,
+    }

@@ -59,7 +59,12 @@ def build(fake: faketrt.Fake, work: Path, out: Path) -> dict[str, Any]:
     result["two_inputs"] = message(lambda: make("two_inputs"))
     result["no_dla"] = message(lambda: make("detect", PARAMS.model_copy(update={"dla_core": 1}), "no_dla"))
     fake.dla_cores = 2
-    result["dla"] = make("detect", PARAMS.model_copy(update={"dla_core": 1}), "dla")
+    on_dla = PARAMS.model_copy(update={"dla_core": 1})
+    result["dla"] = make("detect", on_dla, "dla")
+    result["dla_alone"] = make("int8-fp16", on_dla.model_copy(update={"gpu_fallback": False}), "dla_alone")
+    fake.on_dla = True
+    result["dla_used"] = make("int8-fp16", on_dla, "dla_used")
+    fake.on_dla = False
     fake.silently_fp32 = True
     result["silent"] = message(lambda: make("int8-fp16", plan="silent"))
     result["files"] = sorted(path.name for path in out.iterdir())
@@ -67,7 +72,7 @@ def build(fake: faketrt.Fake, work: Path, out: Path) -> dict[str, Any]:
     return result
 
 
-def run(_fake: faketrt.Fake, work: Path, out: Path) -> dict[str, Any]:
+def run(fake: faketrt.Fake, work: Path, out: Path) -> dict[str, Any]:
     """Build, load and run both tasks' plans, and compare with ONNX Runtime on the same file."""
     from pipeline.backends import load
     from pipeline.backends.tensorrt import PlanInfo, plan_info_path
@@ -93,6 +98,12 @@ def run(_fake: faketrt.Fake, work: Path, out: Path) -> dict[str, Any]:
             "other_size": message(lambda backend=backend, images=images: backend(images[:1, :, 1:])),
             "too_many": message(lambda backend=backend, images=images: backend.phases(images)),
         }
+    fake.dla_cores = 2
+    on_dla = PARAMS.model_copy(update={"dla_core": 1})
+    build_plan(work / "detect.onnx", out / "dla.plan", on_dla, out / "caches")
+    backend = load(out / "dla.plan", "cuda", 1)
+    engines = [state for kind, state in fake.objects.values() if kind == "ICudaEngine" and "plan" in state]
+    result["dla"] = [engines[-1]["dla_core"], backend.dynamic_batch]
     plan = out / "detect.plan"
     result["cpu"] = message(lambda: load(plan))
     result["absent"] = message(lambda: load(plan, "cuda:1"))

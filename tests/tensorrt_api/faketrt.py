@@ -52,7 +52,7 @@ class Fake:
         self.methods: dict[tuple[str, str], Method] = {}
         self.learning: tuple[str, str, Any] | None = None
         self.kept: list[Any] = []  # memory that native code points to
-        self.dla_cores, self.silently_fp32 = 0, False  # for a test to set
+        self.dla_cores, self.silently_fp32, self.on_dla = 0, False, False  # for a test to set
 
     def new(self, kind: str, **state: Any) -> int:
         """Make a native object and return its address."""
@@ -203,6 +203,7 @@ def learn_slots(fake: Fake, trt: Any) -> None:
 
     runtime = trt.Runtime(logger)
     engine = learn("Runtime", "load", lambda: runtime.deserialize_cuda_engine(b"x"), made("ICudaEngine"))
+    learn("Runtime", "DLA_core", lambda: setattr(runtime, "DLA_core", 0))
     learn("ICudaEngine", "num_io_tensors", lambda: engine.num_io_tensors)
     learn("ICudaEngine", "tensor_name", lambda: engine.get_tensor_name(0), fake.text("x"))
     learn("ICudaEngine", "tensor_mode", lambda: engine.get_tensor_mode("x"))
@@ -334,7 +335,7 @@ def _shape(value: Any) -> list[int]:
 def running(fake: Fake, trt: Any) -> dict[tuple[str, str], Method]:
     """Return what an engine, its inspector and its contexts do: run the ONNX file on host memory."""
 
-    def load(_runtime: State, arguments: tuple[int, ...]) -> int:
+    def load(runtime: State, arguments: tuple[int, ...]) -> int:
         plan = json.loads(ctypes.string_at(arguments[0], arguments[1]))
         if plan["stand_in"] != fake.version:
             return 0
@@ -342,7 +343,8 @@ def running(fake: Fake, trt: Any) -> dict[tuple[str, str], Method]:
         values = {value.name: value for value in (*model.graph.input, *model.graph.output)}
         # Outputs stand in another order than the file's: nobody may rely on it.
         names = [model.graph.input[0].name, *[output.name for output in reversed(model.graph.output)]]
-        return fake.new("ICudaEngine", plan=plan, model=model, values=values, names=names)
+        core = runtime.get("DLA_core")
+        return fake.new("ICudaEngine", plan=plan, model=model, values=values, names=names, dla_core=core)
 
     def dtype(engine: State, arguments: tuple[int, ...]) -> int:
         element = engine["values"][name_at(arguments[0])].type.tensor_type.elem_type
@@ -384,6 +386,7 @@ def running(fake: Fake, trt: Any) -> dict[tuple[str, str], Method]:
 
     return {
         ("Runtime", "load"): load,
+        ("Runtime", "DLA_core"): lambda runtime, given: runtime.update(DLA_core=given[0] & 0xFFFFFFFF),
         ("ICudaEngine", "num_io_tensors"): lambda engine, _: len(engine["names"]),
         ("ICudaEngine", "tensor_name"): lambda engine, given: fake.text(engine["names"][given[0] & 0xFFFFFFFF]),
         ("ICudaEngine", "tensor_mode"): mode,
@@ -393,7 +396,7 @@ def running(fake: Fake, trt: Any) -> dict[tuple[str, str], Method]:
         ("ICudaEngine", "inspector"): lambda engine, _: fake.new("EngineInspector", engine=engine),
         ("EngineInspector", "set_context"): lambda _, __: 1,
         ("EngineInspector", "information"): lambda inspector, _: fake.text(
-            json.dumps(_information(inspector["engine"]["model"], fake.major, fake.silently_fp32))
+            json.dumps(_information(inspector["engine"]["model"], fake))
         ),
         ("IExecutionContext", "set_shape"): set_shape,
         ("IExecutionContext", "shape"): shape,
@@ -404,8 +407,9 @@ def running(fake: Fake, trt: Any) -> dict[tuple[str, str], Method]:
     }
 
 
-def _information(model: onnx.ModelProto, major: int, silently_fp32: bool) -> dict[str, Any]:
+def _information(model: onnx.ModelProto, fake: Fake) -> dict[str, Any]:
     """Describe a layer per node in the JSON layout of the major version; a dequantized input counts as int8."""
+    major, silently_fp32 = fake.major, fake.silently_fp32
     graph = onnx.shape_inference.infer_shapes(model).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
     types |= {weight.name: weight.data_type for weight in graph.initializer}
@@ -419,7 +423,8 @@ def _information(model: onnx.ModelProto, major: int, silently_fp32: bool) -> dic
         tensors = [
             {"Format/Datatype": name} if major == 10 else {"Datatype": name, "Format": "Linear"} for name in said
         ]
-        layers.append({"Name": node.name, "LayerType": node.op_type, "Inputs": tensors, "Outputs": []})
+        kind = "DLA" if fake.on_dla and node.op_type == "Conv" else node.op_type
+        layers.append({"Name": node.name, "LayerType": kind, "Inputs": tensors, "Outputs": []})
     names = [value.name for value in (*graph.input, *graph.output)]
     io = {"Bindings": names} if major == 10 else {"I/O Tensors": [{"Name": name} for name in names]}
     return {"Layers": layers} | io

@@ -33,6 +33,11 @@ def test_load_plan__times_the_copies_and_the_computation(version: str, drive: Dr
 
 
 @each_version
+def test_load_plan__runs_on_the_dla_core_that_it_was_built_for(version: str, drive: Drive) -> None:
+    assert drive(version, "run")["dla"] == [1, False]
+
+
+@each_version
 def test_load_plan__images_that_do_not_fit_are_refused(version: str, drive: Drive) -> None:
     ran = drive(version, "run")
     assert "expected 1 to 8 images of shape (3, 64, 64), got (1, 3, 63, 64)" in ran["detect"]["other_size"]

@@ -9,8 +9,12 @@ from pathlib import Path
 import onnx
 import pytest
 
+from pipeline.backends.tensorrt import PlanInfo
+from pipeline.export.tensorrt import fallen_back, refused_by_dla
+from pipeline.params import TensorRT
 from tests.tensorrt_api.conftest import VERSIONS, Drive
 
+DLA = TensorRT(workspace_mb=64, optimization_level=3, max_batch=8, dla_core=1, gpu_fallback=False)
 each_version = pytest.mark.parametrize("version", VERSIONS)
 
 
@@ -88,6 +92,49 @@ def test_build_plan__takes_a_dla_core_only_where_there_is_one(version: str, driv
     assert (told["default_device_type"], told["DLA_core"]) == (1, 1)
     assert told["flags"] == ["GPU_FALLBACK", "TF32"]
     assert "default_device_type" not in built["detect"]["told"]
+    assert built["dla_alone"]["told"]["flags"] == ["TF32"]
+
+
+@each_version
+def test_build_plan__a_dla_gets_one_shape(version: str, drive: Drive) -> None:
+    built = drive(version, "build")
+    one = [1, 3, 64, 64]
+    assert built["dla"]["told"]["profiles"] == [{"images": {"min": one, "opt": one, "max": one}}]
+    assert built["dla"]["info"]["profile"] == {"min": 1, "opt": 1, "max": 1}
+    assert built["detect"]["info"]["profile"] == {"min": 1, "opt": 1, "max": 8}
+    assert built["static"]["info"]["profile"] == {"min": 1, "opt": 1, "max": 1}
+
+
+@each_version
+def test_build_plan__says_what_runs_on_the_dla(version: str, drive: Drive) -> None:
+    built = drive(version, "build")
+    assert built["dla_used"]["info"]["layer_places"] == {"dla": 2, "gpu": 0}
+    assert built["dla"]["info"]["layer_places"]["dla"] == 0
+    assert built["dla"]["info"]["layer_places"]["gpu"] > 0
+    assert built["detect"]["info"]["layer_places"] is None
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        (None, None),
+        ({"dla": 0, "gpu": 9}, "DLA core 1 was asked for, and the inspector names no layer there: all runs on the GPU"),
+        ({"dla": 2, "gpu": 9}, "DLA core 1, layers: 2 on the DLA, 9 on the GPU"),
+    ],
+)
+def test_fallen_back__a_silent_fallback_is_named(places: dict[str, int] | None, words: str | None) -> None:
+    info = PlanInfo(
+        tensorrt_version="10.3.0", gpu="Orin", outputs=[], layer_shares={}, layer_places=places, metadata={}
+    )
+    assert fallen_back(info, DLA) == words
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_refused_by_dla__all_but_fp16(precision: str) -> None:
+    assert refused_by_dla(precision, DLA.model_copy(update={"dla_core": None})) is None
+    reason = refused_by_dla(precision, DLA)
+    assert (reason is None) == (precision == "fp16")
+    assert reason is None or "engine.tensorrt.dla_core is 1, and a DLA runs fp16.onnx alone" in reason
 
 
 def test_stand_in__sees_a_flag_that_a_version_no_longer_has(drive: Drive) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -70,7 +71,10 @@ def run_onnxruntime(model: Path, images: Any) -> Outputs:
     """Run an ONNX file on the CPU, image by image."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    options.intra_op_num_threads = int(asked) if asked.isdecimal() else 0  # 0: ONNX Runtime's own choice
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     answers = [session.run(names, {session.get_inputs()[0].name: image[None]}) for image in images]
     return {name: np.concatenate([answer[place] for answer in answers]) for place, name in enumerate(names)}

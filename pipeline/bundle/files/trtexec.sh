@@ -1,4 +1,5 @@
-# Read by the other scripts: finds trtexec and its version. Sets TRTEXEC, TENSORRT_VERSION (10.3.0.26), TENSORRT_MAJOR (10).
+# Read by the other scripts: finds trtexec, its version and the GPU. Sets TRTEXEC, TENSORRT_VERSION (10.3.0.26),
+# TENSORRT_MAJOR (10), GPU_NAME (empty where nothing tells it).
 # shellcheck shell=sh
 
 find_trtexec() {
@@ -26,3 +27,5 @@ if [ "$TENSORRT_MAJOR" != 10 ] && [ "$TENSORRT_MAJOR" != 11 ]; then
     echo "$TRTEXEC: expected TensorRT 10 or 11, got '${banner:-no version line}'" >&2
     exit 2
 fi
+GPU_NAME=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 || true)
+if [ -z "$GPU_NAME" ] && [ -r /proc/device-tree/model ]; then GPU_NAME=$(tr -d '\0' </proc/device-tree/model); fi
