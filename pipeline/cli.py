@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,9 @@ def command(function: Callable[Arguments, None]) -> Callable[Arguments, None]:
             function(*args, **kwargs)
         except PipelineError as error:
             raise SystemExit(f"\nERROR {printable(error, keep=LAYOUT)}") from None
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
+            raise SystemExit(130) from None
 
     return app.command()(run)
 
@@ -47,10 +51,12 @@ def show(
 
 @command
 def check_data() -> None:
-    """Read the dataset that params.yaml names and list its defects; write nothing."""
+    """Check params.yaml and its models, read the dataset and list its defects; write nothing."""
     from pipeline.data.prepare import prepare_dataset
+    from pipeline.model_names import check_models
     from pipeline.params_file import load_params
 
+    check_models(load_params())
     with TemporaryDirectory() as folder:
         prepare_dataset(load_params().prepare, Path(folder) / "dataset")
 

@@ -77,6 +77,15 @@ class Masks(Section):
     resize: bool
 
 
+SOURCE_TASKS: dict[str, tuple[Task, ...]] = {  # what a source has labels for
+    "scenes": ("detect", "segment"),
+    "yolo": ("detect",),
+    "coco": ("detect",),
+    "voc": ("detect",),
+    "masks": ("segment",),
+}
+
+
 class Prepare(Section):
     """Where the data come from and how they are cut."""
 
@@ -133,9 +142,16 @@ AUGMENTATIONS = frozenset(
 
 
 class Teacher(Training):
-    """The large model."""
+    """The large model; without epochs, a trained `.pt` is used as it is."""
 
     model: str
+    epochs: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _is_trained(self) -> Teacher:
+        if self.epochs == 0 and not self.model.endswith(".pt"):
+            raise ValueError(f"epochs 0 uses a trained model as it is: model should be a .pt file, got {self.model}")
+        return self
 
 
 class Student(Training):
@@ -190,6 +206,17 @@ class Distill(Section):
         recipe = self.detect if task == "detect" else self.segment
         assert recipe is not None
         return recipe
+
+    def reads_prompts(self, task: Task) -> bool:
+        """Whether the method reads the teacher's frequency prompts in a task; else they are not trained."""
+        return reads_prompts(self.method, self.recipe(task))
+
+
+def reads_prompts(method: Method, recipe: DistillRecipe) -> bool:
+    """Whether a method with a task's options reads frequency prompts."""
+    if method == "freekd":
+        return "prompt" in str(recipe.options.get("freekd", {}).get("mask", "prompt"))
+    return method == "maskd"
 
 
 class Qat(Section):
@@ -326,6 +353,21 @@ class Params(Section):
     def _learned_ranges_are_used(self) -> Params:
         if self.qat.enabled and self.export.int8.quantizer == "modelopt":
             raise ValueError("qat.enabled needs export.int8.quantizer onnxruntime: ModelOpt would calibrate anew")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_have_labels_and_students(self) -> Params:
+        for task in self.teacher:
+            students = self.students_of(task)
+            if task not in SOURCE_TASKS[self.prepare.source]:
+                what = {"detect": "boxes", "segment": "masks"}[task]
+                listed = "".join(f" and students.{name}" for name in students)
+                raise ValueError(
+                    f"teacher.{task}: prepare.source {self.prepare.source} has no {what}, which task {task} needs: "
+                    f"remove teacher.{task}{listed}, or set another source"
+                )
+            if not students:
+                raise ValueError(f"teacher.{task}: no student is for task {task}: remove the section or add a student")
         return self
 
     @model_validator(mode="after")

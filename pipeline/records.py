@@ -45,6 +45,11 @@ class ModelInfo(Record):
     image_size_px: int
     digest: str
 
+    @property
+    def label(self) -> str:
+        """What logs call it: `teacher`, or the student's name and role."""
+        return self.name if self.role == "teacher" else f"{self.name} {self.role}"
+
 
 class Accuracy(Record):
     """Scores on one split, 0 to 1; None where there is nothing to score, such as no small object."""

@@ -11,7 +11,8 @@ def work(stage: Stage) -> None:
     """Write artifacts/<task>/<student>/distilled/ and results/<task>/<student>/distilled/history.csv."""
     params, student, task = stage.params, str(stage.item), stage.task
     folder, place = Path("artifacts") / task, Path(task) / student / "distilled"
-    teacher = TeacherJob(folder / "teacher", folder / "prompts", params.distill.method, params.distill.recipe(task))
+    distill, prompts = params.distill, folder / "prompts"
+    teacher = TeacherJob(folder / "teacher", prompts, distill.method, distill.recipe(task), params.prompt)
     with stage.publish(Path("artifacts") / place) as out:
         train(
             student_job(params, student, Path("dataset"), stage.state_dir),

@@ -23,6 +23,7 @@ from pipeline.data.prepared import SPLITS, DatasetInfo, Split
 from pipeline.data.source import RawDataset, relative
 from pipeline.data.write import Content, Entry, Plan, label_lines, write_dataset
 from pipeline.errors import PipelineError
+from pipeline.files import user_path
 from pipeline.params import Prepare
 
 BOX_SOURCES: dict[str, Callable[[Path, Path | None], RawDataset]] = {
@@ -64,7 +65,7 @@ def plan_files(params: Prepare, out: Path, console: Console) -> Plan:
         PipelineError: on fatal defects, all in one message.
 
     """
-    root = Path(params.path)
+    root = user_path(params.path)
     if not root.is_dir():
         raise PipelineError(f"{root} is no folder: prepare.path should name the folder of the {params.source} data")
     if out.resolve().is_relative_to(root.resolve()) or root.resolve().is_relative_to(out.resolve()):

@@ -53,7 +53,8 @@ def draw_pictures(
         earlier: earlier commits.
 
     Returns:
-        The pictures, in the order of `CAPTIONS`; robustness is among them where it was measured.
+        The pictures, in the order of `CAPTIONS`; robustness is among them where it was measured, those of the prompts
+        where the distillation reads them.
 
     Raises:
         PipelineError: if a history is missing or malformed, or there is no image to draw.
@@ -64,15 +65,18 @@ def draw_pictures(
     now = points(build_metrics([results]), build_summary([results]), task)
     plot_accuracy_latency(files["accuracy_latency"], now, earlier, task)
     DRAW[task](files["predictions"], drawings.predictions, drawings.classes)
-    draw_masks(files["masks"], drawings.masks)
+    if drawings.masks:
+        draw_masks(files["masks"], drawings.masks)
+        plot_prompt_curve(files["prompt_curve"], read_curve(histories / "teacher/prompt_history.csv", PROMPT_COLUMNS))
     if corrupted := measured(results):
         plot_robustness(files["robustness"], corrupted, task)
     plot_training_curves(files["training_curves"], dict(_training_curves(results, histories)), task)
-    plot_prompt_curve(files["prompt_curve"], read_curve(histories / "teacher/prompt_history.csv", PROMPT_COLUMNS))
+    absent = set() if corrupted else {"robustness"}
+    absent |= set() if drawings.masks else {"masks", "prompt_curve"}
     return [
         Picture(name, title, " ".join(caption.format(seen=SEEN[task]).split()), files[name])
         for name, (title, caption) in CAPTIONS.items()
-        if name != "robustness" or corrupted
+        if name not in absent
     ]
 
 

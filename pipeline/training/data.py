@@ -24,13 +24,14 @@ from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.data.dataset import SemanticDataset
 
 from pipeline.data.prepared import PreparedDataset, Split
+from pipeline.preprocess import Image, fit, load_image
 from pipeline.tasks import Task
 
 Key = tuple[int, int]  # epoch, index
 
 
 class SeededImages(YOLODataset):
-    """Seed each sample whose key is `(epoch, index)`, and never write beside the data."""
+    """Seed each sample whose key is `(epoch, index)`, fit images as evaluation does, never write beside the data."""
 
     def __getitem__(self, key: int | Key) -> dict[str, Any]:
         """Load and augment one image."""
@@ -46,6 +47,19 @@ class SeededImages(YOLODataset):
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
+
+    def load_image(self, i: int, *_modes: bool, **_options: bool) -> tuple[Image, tuple[int, int], tuple[int, int]]:
+        """Load an image (BGR) at the size that evaluation and devices show it at; Ultralytics' may be a pixel larger.
+
+        Returns:
+            The image, its original height and width, and its height and width.
+
+        """
+        if self.ims[i] is None:
+            image = np.ascontiguousarray(load_image(Path(self.im_files[i]))[..., ::-1])
+            fitted, _ = fit(image, self.imgsz)
+            return fitted, image.shape[:2], fitted.shape[:2]
+        return self.ims[i], self.im_hw0[i], self.im_hw[i]
 
     def build_transforms(self, hyp: IterableSimpleNamespace) -> Compose:
         """Let mosaic draw its partners from the whole split: the default draws from recently loaded images."""
@@ -67,10 +81,6 @@ class DetectionImages(SeededImages):
 
 class SegmentationImages(SeededImages, SemanticDataset):
     """Images with class masks."""
-
-    def load_image(self, i: int, rect_mode: bool = True, **_options: Any) -> Any:
-        """Fit the longer side, for training too: what the model sees is what evaluation and devices show it."""
-        return YOLODataset.load_image(self, i, rect_mode)
 
 
 IMAGES: dict[Task, type[SeededImages]] = {"detect": DetectionImages, "segment": SegmentationImages}
@@ -124,7 +134,7 @@ def describe(dataset: PreparedDataset, task: Task, folder: Path, seed: int) -> d
 def build_images(
     data: dict[str, Any], listing: str, hyp: IterableSimpleNamespace, batch_size: int, *, augment: bool, stride: int
 ) -> SeededImages:
-    """Open one split of what `describe` described, as Ultralytics' `build_yolo_dataset` does."""
+    """Open one split of what `describe` described, with the letterbox of evaluation, augmented or not."""
     hyp = copy(hyp)
     hyp.deterministic = False  # only silences a warning about RAM caches that does not hold here
     return IMAGES[data["task"]](
@@ -133,10 +143,10 @@ def build_images(
         batch_size=batch_size,
         augment=augment,
         hyp=hyp,
-        rect=not augment,
+        rect=False,
         cache="ram" if augment else None,
         stride=stride,
-        pad=0.0 if augment or data["task"] == "segment" else 0.5,
+        pad=0.0,
         task=hyp.task,
         data=data,
     )

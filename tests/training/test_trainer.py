@@ -50,7 +50,7 @@ def teacher_job(job: Job, params: Params, tmp_path_factory: Any) -> TeacherJob:
     run(replace(job, model=TEACHERS[job.task], state_dir=folder / "state"), teacher)
     recipe = params.prompt.model_copy(update={"iterations": 4, "batch_size": 8, "levels": 2})
     train_prompts(prompt_job(recipe, job, teacher, folder / "state"), prompts, folder / "history.csv")
-    return TeacherJob(teacher, prompts, params.distill.method, params.distill.recipe(job.task))
+    return TeacherJob(teacher, prompts, params.distill.method, params.distill.recipe(job.task), recipe)
 
 
 def changed(teacher_job: TeacherJob, method: Method | None = None, **update: Any) -> TeacherJob:
