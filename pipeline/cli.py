@@ -51,14 +51,18 @@ def show(
 
 @command
 def check_data() -> None:
-    """Check params.yaml and its models, read the dataset and list its defects; write nothing."""
+    """Read the dataset that params.yaml names, list its defects, check tasks and models; write nothing."""
     from pipeline.data.prepare import prepare_dataset
-    from pipeline.model_names import check_models
     from pipeline.params_file import load_params
+    from pipeline.preflight import model_problems, task_problems
 
-    check_models(load_params())
+    params = load_params()
     with TemporaryDirectory() as folder:
-        prepare_dataset(load_params().prepare, Path(folder) / "dataset")
+        prepare_dataset(params.prepare, Path(folder) / "dataset")
+    if left_over := task_problems(params):
+        print("\n".join(["Before `dvc repro`:", *left_over]), file=sys.stderr)
+    if problems := model_problems(params):
+        raise PipelineError("\n".join(problems))
 
 
 @command

@@ -78,11 +78,12 @@ def user_path(path: str | Path) -> Path:
     `dvc exp run --temp` and `--queue` work in a copy of the repository under its `.dvc/tmp/exps`. A relative path that
     leads out of the copy, or to something that the copy lacks, is one of the repository.
     """
-    path, here = Path(path), Path.cwd()
-    if path.is_absolute() or here.parts[-4:-1] != (".dvc", "tmp", "exps"):
+    path = Path(path)
+    copies = [folder for folder in Path.cwd().parents if folder.parts[-3:] == (".dvc", "tmp", "exps")]
+    if path.is_absolute() or not copies:
         return path
     leads_out = Path(os.path.normpath(path)).parts[:1] == ("..",)
-    return here.parents[3] / path if leads_out or not path.exists() else path
+    return copies[0].parents[2] / path if leads_out or not path.exists() else path
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""Model names of params.yaml, checked without building a model: within seconds, before anything trains."""
+"""The names that models have in params.yaml, and what a name says without building the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError
 from pipeline.files import read_text, user_path
-from pipeline.params import Params
 from pipeline.tasks import Task
 
 MICRO: Final = re.compile(r"micro-(?P<scale>[a-z])(?P<kind>-sem)?\.yaml")
@@ -33,37 +32,6 @@ FORMS: Final[dict[Task, str]] = {
         "or .pt file"
     ),
 }
-
-
-def check_models(params: Params) -> None:
-    """Check the names of all teachers and students, and that each student reads as many maps as its teacher.
-
-    Raises:
-        PipelineError: with every model that is unknown, missing, of another task, or does not fit its teacher.
-
-    """
-    problems: list[str] = []
-    levels: dict[str, int | None] = {}
-    for key, task, name in _named_models(params):
-        try:
-            levels[key] = model_levels(name, task)
-        except PipelineError as error:
-            problems.append(f"params.yaml: {key}.model: {error}")
-    for student, settings in params.students.items():
-        of_student, of_teacher = levels.get(f"students.{student}"), levels.get(f"teacher.{settings.task}")
-        if settings.task == "detect" and of_student and of_teacher and of_student != of_teacher:
-            problems.append(
-                f"params.yaml: students.{student}.model: the head of {settings.model} reads {of_student} maps, that of "
-                f"the teacher {params.teacher['detect'].model} reads {of_teacher}: choose models of equally many levels"
-            )
-    if problems:
-        raise PipelineError("\n".join(problems))
-
-
-def _named_models(params: Params) -> list[tuple[str, Task, str]]:
-    """List key, task and model name of every teacher and student."""
-    teachers = [(f"teacher.{task}", task, teacher.model) for task, teacher in params.teacher.items()]
-    return [*teachers, *((f"students.{name}", model.task, model.model) for name, model in params.students.items())]
 
 
 def model_levels(name: str, task: Task) -> int | None:

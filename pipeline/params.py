@@ -77,15 +77,6 @@ class Masks(Section):
     resize: bool
 
 
-SOURCE_TASKS: dict[str, tuple[Task, ...]] = {  # what a source has labels for
-    "scenes": ("detect", "segment"),
-    "yolo": ("detect",),
-    "coco": ("detect",),
-    "voc": ("detect",),
-    "masks": ("segment",),
-}
-
-
 class Prepare(Section):
     """Where the data come from and how they are cut."""
 
@@ -353,21 +344,6 @@ class Params(Section):
     def _learned_ranges_are_used(self) -> Params:
         if self.qat.enabled and self.export.int8.quantizer == "modelopt":
             raise ValueError("qat.enabled needs export.int8.quantizer onnxruntime: ModelOpt would calibrate anew")
-        return self
-
-    @model_validator(mode="after")
-    def _tasks_have_labels_and_students(self) -> Params:
-        for task in self.teacher:
-            students = self.students_of(task)
-            if task not in SOURCE_TASKS[self.prepare.source]:
-                what = {"detect": "boxes", "segment": "masks"}[task]
-                listed = "".join(f" and students.{name}" for name in students)
-                raise ValueError(
-                    f"teacher.{task}: prepare.source {self.prepare.source} has no {what}, which task {task} needs: "
-                    f"remove teacher.{task}{listed}, or set another source"
-                )
-            if not students:
-                raise ValueError(f"teacher.{task}: no student is for task {task}: remove the section or add a student")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ of_dvc=
 if [ -r "/proc/$PPID/cmdline" ]; then
     of_dvc=$(tr '\0' '\n' <"/proc/$PPID/cmdline" | sed -n 1p)
     case ${of_dvc##*/} in python*) ;; *) of_dvc= ;; esac
+    case $of_dvc in /*) ;; */*) of_dvc=$(readlink "/proc/$PPID/cwd")/$of_dvc ;; esac
 fi
 stage=$1
 shift

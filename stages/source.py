@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from pipeline.data.fingerprint import fingerprint
-from pipeline.model_names import check_models
+from pipeline.preflight import preflight
 from pipeline.records import write_record
 from pipeline.stage import Stage, run_stage
 
 
 def work(stage: Stage) -> None:
     """Write results/source.json."""
-    check_models(stage.params)
+    preflight(stage.params)
     write_record(Path("results/source.json"), fingerprint(stage.params.prepare.path))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Iterator
 from copy import copy
 from pathlib import Path
@@ -22,12 +23,16 @@ from ultralytics.data import YOLODataset
 from ultralytics.data.augment import Compose, Mosaic
 from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.data.dataset import SemanticDataset
+from ultralytics.utils import tqdm
 
 from pipeline.data.prepared import PreparedDataset, Split
 from pipeline.preprocess import Image, fit, load_image
 from pipeline.tasks import Task
 
 Key = tuple[int, int]  # epoch, index
+
+# Ultralytics draws its bars ten times a second into a log file too, unless it takes the console for a CI server's.
+tqdm.is_noninteractive_console = lambda: not sys.stdout.isatty()
 
 
 class SeededImages(YOLODataset):
