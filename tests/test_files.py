@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.files import read_text, replacing, write_text
+from pipeline.files import read_text, replacing, user_path, write_text
 from pipeline.text import printable
 
 
@@ -63,3 +63,21 @@ def test_printable__escapes_what_steers_a_terminal() -> None:
     assert printable("a\x1b[31mb\u202ec\nd\u2028") == r"a\x1b[31mb\u202ec\nd\u2028"
     assert printable("a\nb", keep="\n") == "a\nb"
     assert printable("Straße 街道") == "Straße 街道"
+
+
+@pytest.mark.parametrize("place", ["standalone/tmp1", "tmp1"])
+def test_user_path__in_a_copy_for_an_experiment_leads_where_it_leads_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    repository, copy = tmp_path / "repository", tmp_path / "repository/.dvc/tmp/exps" / place
+    copy.mkdir(parents=True)
+    for file in (tmp_path / "mine.pt", repository / "untracked.pt", repository / "tracked.pt", copy / "tracked.pt"):
+        file.write_text(str(file))
+    for folder in (repository, copy):
+        monkeypatch.chdir(folder)
+        assert user_path("../mine.pt").read_text() == str(tmp_path / "mine.pt")
+        assert user_path("untracked.pt").read_text() == str(repository / "untracked.pt")
+        assert user_path("tracked.pt").read_text() == str(folder / "tracked.pt")
+        assert user_path(tmp_path / "mine.pt") == tmp_path / "mine.pt"
+    monkeypatch.chdir(repository)
+    assert str(user_path("../mine.pt")) == "../mine.pt", "messages quote what the user wrote"
