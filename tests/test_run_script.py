@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BARE = {"PATH": "/usr/bin:/bin"}  # no environment is active
-FROM_SHELL = "sh stages/run.sh where a b; exit $?"  # the shell stays: its parent is no Python
+STAYS = "sh stages/run.sh where a b; exit $?"  # a shell that does not replace itself with its last command
+FROM_SHELL = f"sh -c '{STAYS}'; exit $?"  # no Python near above
 
 
 @pytest.fixture
@@ -35,9 +36,10 @@ def give_environment(folder: Path) -> str:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="the parent's command is read from /proc")
-def test_run_script__takes_the_python_that_started_it(project: Path) -> None:
-    done = run(["sh", "stages/run.sh", "where", "detect"], project)
-    assert done.stdout.split() == [sys.executable, "detect"], done.stderr
+@pytest.mark.parametrize("command", [["sh", "stages/run.sh", "where", "a", "b"], ["sh", "-c", STAYS]])
+def test_run_script__takes_the_python_that_started_it(project: Path, command: list[str]) -> None:
+    done = run(command, project)
+    assert done.stdout.split() == [sys.executable, "a", "b"], done.stderr
 
 
 @pytest.mark.parametrize("place", [".", ".dvc/tmp/exps/standalone/tmp1", ".dvc/tmp/exps/tmp1"])

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
-from ultralytics.models.yolo.semantic import SemanticSegmentationTrainer, SemanticSegmentationValidator
+from ultralytics.models.yolo.semantic import SemanticSegmentationTrainer
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
@@ -34,13 +34,10 @@ from pipeline.training.data import EpochSampler, build_images, build_train_loade
 from pipeline.training.devices import choose_device
 from pipeline.training.state import load_state, save_state
 from pipeline.training.task_loss import build_task_loss
+from pipeline.training.validation import VALIDATORS
 
 STATE_FILE = "last.pt"
 
-VALIDATORS: dict[Task, type[DetectionValidator]] = {
-    "detect": DetectionValidator,
-    "segment": SemanticSegmentationValidator,
-}
 FREQUENCIES: dict[Task, type[DetectionTrainer]] = {"detect": DetectionTrainer, "segment": SemanticSegmentationTrainer}
 METRICS = {
     "metrics/mAP50(B)": "val/map50",
