@@ -17,7 +17,7 @@ def work(stage: Stage) -> None:
         if params.distill.reads_prompts(task):
             train_prompts(job, out, history)
         else:
-            skip_prompts(out, history, params.distill.method)
+            skip_prompts(out, history)
 
 
 if __name__ == "__main__":

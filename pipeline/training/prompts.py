@@ -21,7 +21,7 @@ from pipeline.digest import file_digest
 from pipeline.distill.prompt import init_prompts, overlap, prompted
 from pipeline.errors import PipelineError
 from pipeline.features import Features, head_channels, head_of, replaced_features
-from pipeline.params import Machine, Method, Prompt, Teacher
+from pipeline.params import Machine, Prompt, Teacher
 from pipeline.records import Skipped, read_record
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import load_checkpoint
@@ -108,10 +108,10 @@ def train_prompts(job: PromptJob, out: Path, history: Path) -> None:
     (out / INFO).write_text(info.model_dump_json(indent=2) + "\n")
 
 
-def skip_prompts(out: Path, history: Path, method: Method) -> None:
-    """Leave a note where the prompts would be, and an empty history."""
-    mask = " with its mask" if method == "freekd" else ""
-    skip(out, history, f"distill.method {method}{mask} reads no prompts", columns="iteration,task_loss,overlap")
+def skip_prompts(out: Path, history: Path) -> None:
+    """Leave a note where the prompts would be, the same for all methods without prompts, and an empty history."""
+    reason = "distill.method and its mask in params.yaml read no prompts"
+    skip(out, history, reason, columns="iteration,task_loss,overlap")
 
 
 def load_prompts(folder: Path) -> tuple[dict[str, Tensor], PromptsInfo]:

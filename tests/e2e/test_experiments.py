@@ -66,7 +66,7 @@ def commit(clone: Path) -> None:
 
 
 def test_experiments__the_default_mask_reads_no_prompts(clone: Path) -> None:
-    assert "reads no prompts" in (clone / "artifacts/detect/prompts/skipped.json").read_text()
+    assert "read no prompts" in (clone / "artifacts/detect/prompts/skipped.json").read_text()
     assert (clone / "results/detect/teacher/prompt_history.csv").read_text() == "iteration,task_loss,overlap\n"
 
 

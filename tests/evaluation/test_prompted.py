@@ -65,7 +65,7 @@ def test_prompted_teacher__equals_the_plain_one_for_zero_prompts_only(
 def test_prompted_teacher__is_skipped_where_there_are_no_prompts(
     mini_dataset: PreparedDataset, params: Params, cpu: Machine, tmp_path: Path
 ) -> None:
-    skip_prompts(tmp_path / "prompts", tmp_path / "history.csv", "cwd")
+    skip_prompts(tmp_path / "prompts", tmp_path / "history.csv")
     record = tmp_path / "record.json"
     evaluate_prompted(tmp_path / "teacher", tmp_path / "prompts", mini_dataset, params.evaluate, cpu, record)
-    assert read_record(record, Skipped).skipped == "distill.method cwd reads no prompts"
+    assert read_record(record, Skipped).skipped == "distill.method and its mask in params.yaml read no prompts"

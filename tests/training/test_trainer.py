@@ -204,7 +204,7 @@ def test_distillation__leaves_a_plain_student_and_an_untouched_teacher(
 
 
 def test_distillation__a_mask_without_prompts_needs_none(job: Job, teacher_job: TeacherJob, tmp_path: Path) -> None:
-    skip_prompts(tmp_path / "prompts", tmp_path / "history.csv", "freekd")
+    skip_prompts(tmp_path / "prompts", tmp_path / "history.csv")
     trained = changed(teacher_job, options={"freekd": {"mask": "score"}})
     skipped = replace(trained, prompts_dir=tmp_path / "prompts")
     outs = [
@@ -212,9 +212,7 @@ def test_distillation__a_mask_without_prompts_needs_none(job: Job, teacher_job: 
         for name, given in (("trained", trained), ("skipped", skipped))
     ]
     assert bytes_of(outs[0]) == bytes_of(outs[1])
-    with pytest.raises(
-        PipelineError, match=r"holds no prompts \(distill\.method freekd with its mask reads no prompts\)"
-    ):
+    with pytest.raises(PipelineError, match=r"holds no prompts \(distill\.method and its mask .* read no prompts\)"):
         run(
             replace(job, state_dir=tmp_path / "c"), tmp_path / "c", DistillationTrainer,
             teacher_job=changed(skipped, options={"freekd": {"mask": "prompt"}}),
