@@ -36,7 +36,7 @@ def fingerprint(path: str) -> SourceInfo:
         PipelineError: if there is nothing at the path, or a file cannot be read.
 
     """
-    root, cache = user_path(path), user_path(CACHE)
+    root, cache = user_path(path).resolve(), user_path(CACHE)  # resolved: an experiment's copy shares the cache
     if not root.exists():
         raise PipelineError(f"prepare.path: {path} does not exist: set it to the folder of your data")
     try:

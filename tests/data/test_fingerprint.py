@@ -69,6 +69,11 @@ def test_fingerprint__reads_a_file_once(data: Path, monkeypatch: pytest.MonkeyPa
     (data / "images/b.png").write_text("other")
     assert fingerprint("../mydata") != before
     assert read == ["b.png"]
+    copy = Path(".dvc/tmp/exps/tmp1")
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    fingerprint("../mydata")
+    assert read == ["b.png"], "experiments share what is known"
 
 
 @pytest.mark.parametrize("damage", ["", "[1, 2", "[]", '{"a": 1}', '{"a": [[1], 2, 3]}'])
