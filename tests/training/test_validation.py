@@ -91,25 +91,24 @@ def test_validate__equals_evaluation(
     assert score == pytest.approx(record.main, abs=0.01)
 
 
-@pytest.fixture
-def trained(dataset: PreparedDataset, tmp_path: Path) -> Path:
-    """Write a detector and a segmenter as stock `.pt` files, as a user brings them."""
-    for task, name in (("detect", "micro-n.yaml"), ("segment", "micro-n-sem.yaml")):
-        checkpoint = save(tmp_path / task, awake(name, task), task)  # type: ignore[arg-type]
-        export_ultralytics(checkpoint, tmp_path / f"{task}.pt")
-    return tmp_path
+def write_trained(folder: Path, task: Task) -> Path:
+    """Write a model as a stock `.pt` file, as a user brings it, beside its checkpoint."""
+    name = {"detect": "micro-n.yaml", "segment": "micro-n-sem.yaml"}[task]
+    checkpoint = save(folder / "mine", awake(name, task), task)
+    export_ultralytics(checkpoint, folder / "mine.pt")
+    return folder / "mine.pt"
 
 
 @pytest.mark.parametrize("task", ["detect", "segment"])
 def test_adopt__writes_the_weights_of_the_file_as_they_are(
-    dataset: PreparedDataset, params: Params, cpu: Machine, trained: Path, task: Task
+    dataset: PreparedDataset, params: Params, cpu: Machine, tmp_path: Path, task: Task
 ) -> None:
-    out, state = trained / "teacher", trained / "state"
+    out, mine = tmp_path / "teacher", write_trained(tmp_path, task)
     recipe = params.teacher[task].model_copy(update={"epochs": 0})
-    job = Job(task, str(trained / f"{task}.pt"), recipe, cpu, dataset, state)
+    job = Job(task, str(mine), recipe, cpu, dataset, tmp_path / "state")
     adopt(job, out, out / "history.csv", made_by="test")
     model, info = load_checkpoint(out)
-    before, _ = load_checkpoint(trained / task)
+    before, _ = load_checkpoint(tmp_path / "mine")
     assert (info.role, info.best_epoch, info.classes) == ("teacher", 0, CLASSES)
     for key, value in before.state_dict().items():
         torch.testing.assert_close(model.state_dict()[key], value, rtol=0, atol=0)
@@ -123,11 +122,11 @@ def test_adopt__writes_the_weights_of_the_file_as_they_are(
     "classes", [["circle", "star", "square"], ["circle", "square"], [*CLASSES, "cross"], ["a", "b", "c"]], ids=",".join
 )
 def test_adopt__refuses_a_model_of_other_classes(
-    dataset: PreparedDataset, params: Params, cpu: Machine, trained: Path, classes: list[str]
+    dataset: PreparedDataset, params: Params, cpu: Machine, tmp_path: Path, classes: list[str]
 ) -> None:
     recipe = params.teacher["detect"].model_copy(update={"epochs": 0})
     other = replace(dataset, info=dataset.info.model_copy(update={"classes": classes}))
-    job = Job("detect", str(trained / "detect.pt"), recipe, cpu, other, trained / "state")
+    job = Job("detect", str(write_trained(tmp_path, "detect")), recipe, cpu, other, tmp_path / "state")
     with pytest.raises(PipelineError, match=f"classes circle, square, star; the dataset has {', '.join(classes)}"):
-        adopt(job, trained / "teacher", trained / "history.csv", made_by="test")
-    assert not (trained / "teacher").exists()
+        adopt(job, tmp_path / "teacher", tmp_path / "history.csv", made_by="test")
+    assert not (tmp_path / "teacher").exists()
