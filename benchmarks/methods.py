@@ -95,7 +95,7 @@ def _teacher(params: Params, task: Task, dataset: PreparedDataset, state: Path) 
         work = made(state / "prompts-state")
         prompt_job = PromptJob(task, params.prompt, recipe, params.machine, dataset, teacher, work)
         train_prompts(prompt_job, prompts, made(prompts) / "history.csv")
-    return TeacherJob(teacher, prompts, params.distill.method, params.distill.recipe(task))
+    return TeacherJob(teacher, prompts, params.distill.method, params.distill.recipe(task), params.prompt)
 
 
 def _student(job: Job, teacher: TeacherJob, name: str, row: Any, seed: int, state: Path) -> Path:

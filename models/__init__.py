@@ -1,5 +1,5 @@
 """Architectures by name: Ultralytics' families, local files, segmentation_models_pytorch, the own `micro` families."""
 
-from models.build import build, build_from_architecture
+from models.build import build, build_from_architecture, load_trained
 
-__all__ = ["build", "build_from_architecture"]
+__all__ = ["build", "build_from_architecture", "load_trained"]

@@ -9,20 +9,8 @@ from ultralytics.nn.tasks import BaseModel
 
 from models import segmenter, yolo
 from pipeline.errors import PipelineError
+from pipeline.model_names import FORMS
 from pipeline.tasks import Task
-
-FORMS: dict[Task, str] = {
-    "detect": (
-        "Expected micro-{n,s,m,l}.yaml or an Ultralytics detector such as yolo26n.yaml (from scratch), "
-        "yolo26n.pt (official weights), or the path of a .yaml or .pt file"
-    ),
-    "segment": (
-        "Expected micro-{n,s,m,l}-sem.yaml or an Ultralytics semantic segmenter such as yolo26n-sem.yaml (from "
-        "scratch), yolo26n-sem.pt (official weights), {pspnet,deeplabv3plus,unet}-{resnet18,resnet34,resnet50,"
-        "resnet101,mobilenet} (from scratch; with -imagenet behind it: a pretrained encoder), or the path of a .yaml "
-        "or .pt file"
-    ),
-}
 
 
 def build(name: str, task: Task, classes: list[str], seed: int) -> BaseModel:
@@ -47,6 +35,32 @@ def build(name: str, task: Task, classes: list[str], seed: int) -> BaseModel:
     if name.endswith("-imagenet"):
         return _named(segmenter.build_pretrained(architecture, len(classes)), classes)
     return build_from_architecture(architecture, task, classes)
+
+
+def load_trained(name: str, task: Task, classes: list[str]) -> BaseModel:
+    """Load the model of a `.pt` file as it was trained.
+
+    Args:
+        name: A path, or the name of an official release.
+        task: Which kind of model.
+        classes: What it has to have been trained on, in this order.
+
+    Raises:
+        PipelineError: if it was trained on other classes, or `build` refuses the file.
+
+    """
+    found = list(yolo.load(name, task, FORMS[task]).names.values())
+    if found != classes:
+        raise PipelineError(
+            f"model {name} was trained on the classes {_listed(found)}; the dataset has {_listed(classes)}. To use it "
+            "as it is, both must be the same in the same order; to fine-tune it on the dataset, set epochs above 0"
+        )
+    return build(name, task, classes, seed=0)
+
+
+def _listed(classes: list[str]) -> str:
+    shown = ", ".join(classes[:10])
+    return f"{shown}, ... ({len(classes)} in all)" if len(classes) > 10 else shown
 
 
 def build_from_architecture(architecture: dict[str, Any], task: Task, classes: list[str]) -> BaseModel:

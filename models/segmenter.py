@@ -6,7 +6,6 @@ takes a list of maps and gives logits at their stride, as Ultralytics' semantic 
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils.loss import SemanticSegmentationLoss
 
 from pipeline.errors import PipelineError
+from pipeline.model_names import SEGMENTER
 
 DECODERS: dict[str, tuple[str, dict[str, Any]]] = {  # the library's name, and options
     "pspnet": ("PSPNet", {"encoder_depth": 5}),
@@ -29,7 +29,6 @@ ENCODERS = {
     "resnet18": "resnet18", "resnet34": "resnet34", "resnet50": "resnet50", "resnet101": "resnet101",
     "mobilenet": "mobilenet_v2",
 }  # fmt: skip
-NAME = re.compile(rf"(?P<decoder>{'|'.join(DECODERS)})-(?P<encoder>{'|'.join(ENCODERS)})(?P<weights>-imagenet)?")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which the encoders' weights expect
 STRIDE = 32  # of the encoder's coarsest map: sides have to be multiples of it
 
@@ -122,7 +121,7 @@ class PlainSegmenter(BaseModel):
 
 def architecture_of(name: str) -> dict[str, Any] | None:
     """Return what a name such as `pspnet-resnet18` means, or None if it is none of these."""
-    found = NAME.fullmatch(name)
+    found = SEGMENTER.fullmatch(name)
     return None if found is None else {"decoder": found["decoder"], "encoder": found["encoder"]}
 
 

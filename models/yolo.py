@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_as
 
 from models.weights import load_weights
 from pipeline.errors import PipelineError
+from pipeline.files import user_path
+from pipeline.model_names import HEADS, MICRO
 from pipeline.tasks import Task
 
 KINDS: dict[Task, type[BaseModel]] = {"detect": DetectionModel, "segment": SemanticSegmentationModel}
-HEADS: dict[Task, str] = {"detect": "Detect", "segment": "SemanticSegment"}  # how a head's name ends
 WIDTH = "class_branch_width"
-MICRO = re.compile(r"micro-(?P<scale>[a-z])(?P<kind>-sem)?\.yaml")
 
 
 def build(name: str, task: Task, classes: list[str], forms: str) -> BaseModel:
@@ -37,7 +36,7 @@ def build(name: str, task: Task, classes: list[str], forms: str) -> BaseModel:
     """
     source = None
     if name.endswith(".pt"):
-        source = load_weights(_local_weights(name, forms), KINDS[task])
+        source = load(name, task, forms)
         architecture = dict(source.yaml)
         if task == "detect":
             architecture[WIDTH] = source.model[-1].cv3[0][-1].in_channels
@@ -51,6 +50,11 @@ def build(name: str, task: Task, classes: list[str], forms: str) -> BaseModel:
     if source is not None:
         model.load(source, verbose=False)
     return model
+
+
+def load(name: str, task: Task, forms: str) -> BaseModel:
+    """Load a `.pt` by its path or official name, as it was trained; `build` says what it raises."""
+    return load_weights(_local_weights(name, forms), KINDS[task])
 
 
 def build_from_architecture(architecture: dict[str, Any], task: Task, classes: list[str]) -> BaseModel:
@@ -84,19 +88,19 @@ def _architecture(name: str, forms: str) -> dict[str, Any]:
             raise PipelineError(f"model {name}: unknown scale, the micro family has {', '.join(family['scales'])}")
         return {**family, "scale": own["scale"], "yaml_file": name}
     try:
-        return dict(yaml_model_load(name))
+        return {**yaml_model_load(user_path(name) if user_path(name).is_file() else name), "yaml_file": name}
     except FileNotFoundError:
         raise PipelineError(f"model {name}: unknown. {forms}") from None
 
 
 def _local_weights(name: str, forms: str) -> Path:
     """Find a `.pt` on disk, or download it if it is an official name."""
-    path = Path(name)
+    path = user_path(name)
     if path.exists():
         return path
     if name not in GITHUB_ASSETS_NAMES:
         raise PipelineError(f"model {name}: no such file, and not the name of an official Ultralytics release. {forms}")
-    cache = Path(".state") / "weights" / name
+    cache = user_path(Path(".state") / "weights" / name)
     cache.parent.mkdir(parents=True, exist_ok=True)
     try:
         attempt_download_asset(cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, ParamSpec
@@ -30,6 +31,9 @@ def command(function: Callable[Arguments, None]) -> Callable[Arguments, None]:
             function(*args, **kwargs)
         except PipelineError as error:
             raise SystemExit(f"\nERROR {printable(error, keep=LAYOUT)}") from None
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
+            raise SystemExit(130) from None
 
     return app.command()(run)
 
@@ -46,11 +50,17 @@ def show(
 
 @command
 def check_data() -> None:
-    """Read the dataset that params.yaml names; list its defects and count its labels; write nothing."""
+    """Read the dataset that params.yaml names: list its defects, count its labels, check models; write nothing."""
     from pipeline.data.prepare import check_data as check
     from pipeline.params_file import load_params
+    from pipeline.preflight import model_problems, task_problems
 
-    check(load_params().prepare, Path("dataset"))
+    params = load_params()
+    check(params.prepare, Path("dataset"))
+    if left_over := task_problems(params):
+        print("\n".join(["Before `dvc repro`:", *left_over]), file=sys.stderr)
+    if problems := model_problems(params):
+        raise PipelineError("\n".join(problems))
 
 
 @command

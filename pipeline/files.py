@@ -1,4 +1,4 @@
-"""Read and write files: a file or folder is written atomically, and a text that cannot be decoded is named."""
+"""Find, read and write files: atomically, and a text that cannot be decoded is named."""
 
 from __future__ import annotations
 
@@ -93,6 +93,20 @@ def read_text(path: Path, encoding: str | None = None) -> str:
         raise PipelineError(
             f"{path}:{line}: expected {encoding} text, got byte {content[error.start]:#04x}: save the file as UTF-8"
         ) from None
+
+
+def user_path(path: str | Path) -> Path:
+    """Resolve a path that stands in params.yaml.
+
+    `dvc exp run --temp` and `--queue` work in a copy of the repository under its `.dvc/tmp/exps`. A relative path that
+    leads out of the copy, or to something that the copy lacks, is one of the repository.
+    """
+    path = Path(path)
+    copies = [folder for folder in Path.cwd().parents if folder.parts[-3:] == (".dvc", "tmp", "exps")]
+    if path.is_absolute() or not copies:
+        return path
+    leads_out = Path(os.path.normpath(path)).parts[:1] == ("..",)
+    return copies[0].parents[2] / path if leads_out or not path.exists() else path
 
 
 def _umask() -> int:

@@ -141,9 +141,16 @@ AUGMENTATIONS = frozenset(
 
 
 class Teacher(Training):
-    """The large model."""
+    """The large model; without epochs, a trained `.pt` is used as it is."""
 
     model: str
+    epochs: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _is_trained(self) -> Teacher:
+        if self.epochs == 0 and not self.model.endswith(".pt"):
+            raise ValueError(f"epochs 0 uses a trained model as it is: model should be a .pt file, got {self.model}")
+        return self
 
 
 class Student(Training):
@@ -198,6 +205,17 @@ class Distill(Section):
         recipe = self.detect if task == "detect" else self.segment
         assert recipe is not None
         return recipe
+
+    def reads_prompts(self, task: Task) -> bool:
+        """Whether the method reads the teacher's frequency prompts in a task; else they are not trained."""
+        return reads_prompts(self.method, self.recipe(task))
+
+
+def reads_prompts(method: Method, recipe: DistillRecipe) -> bool:
+    """Whether a method with a task's options reads frequency prompts."""
+    if method == "freekd":
+        return "prompt" in str(recipe.options.get("freekd", {}).get("mask", "prompt"))
+    return method == "maskd"
 
 
 class Qat(Section):

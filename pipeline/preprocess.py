@@ -66,6 +66,16 @@ def load_image(path: Path) -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
+def fit(image: Image, size: int) -> tuple[Image, float]:
+    """Scale an image, (H, W, 3) uint8, so that its longer side is `size` pixels; return it and the scale."""
+    height, width = image.shape[:2]
+    scale = min(size / height, size / width)
+    fitted = max(round(width * scale), 1), max(round(height * scale), 1)
+    if fitted != (width, height):
+        image = np.asarray(cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    return image, scale
+
+
 def letterbox(image: Image, size: int) -> tuple[Array, LetterboxTransform]:
     """Fit an image into a square.
 
@@ -78,10 +88,8 @@ def letterbox(image: Image, size: int) -> tuple[Array, LetterboxTransform]:
 
     """
     height, width = image.shape[:2]
-    scale = min(size / height, size / width)
-    new_width, new_height = max(round(width * scale), 1), max(round(height * scale), 1)
-    if (new_width, new_height) != (width, height):
-        image = np.asarray(cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    image, scale = fit(image, size)
+    new_height, new_width = image.shape[:2]
     # An odd remainder goes to the right and the bottom, as in Ultralytics.
     left, top = round((size - new_width) / 2 - 0.1), round((size - new_height) / 2 - 0.1)
     square = np.full((3, size, size), PADDING / np.float32(255), dtype=np.float32)

@@ -49,6 +49,11 @@ class ModelInfo(Record):
     image_size_px: Count
     digest: str
 
+    @property
+    def label(self) -> str:
+        """What logs call it: `teacher`, or the student's name and role."""
+        return self.name if self.role == "teacher" else f"{self.name} {self.role}"
+
 
 class OperatingPoint(Record):
     """One class at one confidence, 0 to 1, at IoU 0.5."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,9 +84,10 @@ class Stage:
 def run_stage(name: str, work: Callable[[Stage], None]) -> None:
     """Run a stage script's work, in the repository's root; `sys.argv[1]` is a foreach stage's task or student.
 
-    Exits with status 1 and one message on a user's error.
+    Exits with one message: with status 1 on a user's error, 130 on Ctrl-C, 143 on SIGTERM.
     """
     item = sys.argv[1] if len(sys.argv) > 1 else None
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         digest = input_digest(name, item)
         state_dir = STATE / "-".join(filter(None, [name, item])) / digest
@@ -98,6 +100,13 @@ def run_stage(name: str, work: Callable[[Stage], None]) -> None:
         shutil.rmtree(state_dir.parent)
     except PipelineError as error:
         sys.exit(f"\nERROR {name}: {printable(error, keep=LAYOUT)}")
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{name}: interrupted: run `dvc repro` again; training resumes after its last epoch", file=sys.stderr)
+        sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))
+
+
+def _terminate(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def input_digest(name: str, item: str | None) -> str:
@@ -115,7 +124,7 @@ def input_digest(name: str, item: str | None) -> str:
     stage = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"].get(name)
     if stage is None:
         raise PipelineError(f"dvc.yaml has no stage {name}")
-    resolved = {"key": str(item), "prepare.path": str(raw_params["prepare"]["path"])}
+    resolved = {"key": str(item)}
     if "foreach" in stage:
         items = raw_params[stage["foreach"].strip("${}")]
         if item not in items:

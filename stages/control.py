@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from pipeline.stage import Stage, run_stage
-from pipeline.training.run import skip, student_job, train
+from pipeline.training.history import skip
+from pipeline.training.run import student_job, train
 
 
 def work(stage: Stage) -> None:

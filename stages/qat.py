@@ -4,15 +4,17 @@ from pathlib import Path
 
 from pipeline.stage import Stage, run_stage
 from pipeline.training.distillation import TeacherJob
+from pipeline.training.history import skip
 from pipeline.training.quantization import fine_tune
-from pipeline.training.run import skip, student_job
+from pipeline.training.run import student_job
 
 
 def work(stage: Stage) -> None:
     """Write artifacts/<task>/<student>/qat/ and results/<task>/<student>/qat/history.csv."""
     params, student, task = stage.params, str(stage.item), stage.task
     folder, place = Path("artifacts") / task, Path(task) / student / "qat"
-    teacher = TeacherJob(folder / "teacher", folder / "prompts", params.distill.method, params.distill.recipe(task))
+    distill, prompts = params.distill, folder / "prompts"
+    teacher = TeacherJob(folder / "teacher", prompts, distill.method, distill.recipe(task), params.prompt)
     history = Path("results") / place / "history.csv"
     with stage.publish(Path("artifacts") / place) as out:
         if params.qat.enabled:

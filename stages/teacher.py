@@ -1,10 +1,10 @@
-"""Train a task's teacher."""
+"""Train a task's teacher, or take a trained one."""
 
 from pathlib import Path
 
 from pipeline.data.prepared import open_dataset
 from pipeline.stage import Stage, run_stage
-from pipeline.training.run import train
+from pipeline.training.run import adopt, train
 from pipeline.training.trainer import Job
 
 
@@ -14,7 +14,10 @@ def work(stage: Stage) -> None:
     job = Job(task, recipe.model, recipe, params.machine, open_dataset(Path("dataset")), stage.state_dir)
     history = Path("results") / task / "teacher/history.csv"
     with stage.publish(Path("artifacts") / task / "teacher") as out:
-        train(job, out, history, name="teacher", role="teacher", made_by=stage.digest)
+        if recipe.epochs:
+            train(job, out, history, name="teacher", role="teacher", made_by=stage.digest)
+        else:
+            adopt(job, out, history, made_by=stage.digest)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -55,6 +57,38 @@ def test_cli__check_data_names_a_missing_folder(tmp_path: Path, monkeypatch: pyt
     assert done.exit_code != 0
     assert "nowhere is no folder" in str(done.exception)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml"]
+
+
+def test_cli__check_data_names_left_over_sections_and_wrong_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data/images").mkdir(parents=True)
+    (tmp_path / "data/labels").mkdir()
+    (tmp_path / "data/data.yaml").write_text("train: images\nnames: [thing]\n")
+    for index in range(8):
+        cv2.imwrite(str(tmp_path / f"data/images/{index}.png"), np.full((40, 60, 3), 20 * index, np.uint8))
+        (tmp_path / f"data/labels/{index}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    params = (ROOT / "params.yaml").read_text().replace("source: scenes", "source: yolo")
+    params = params.replace("pipeline/data/scenes.py", "data").replace("_fraction: 0.15", "_fraction: 0.3")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(params)
+    done = CliRunner().invoke(app, ["check-data"])
+    assert done.exit_code == 0, done.output
+    assert "Before `dvc repro`:\nparams.yaml: teacher.segment: prepare.source yolo has no masks" in done.output
+    (tmp_path / "params.yaml").write_text(params.replace("model: micro-s.yaml", "model: micro-z.yaml"))
+    done = CliRunner().invoke(app, ["check-data"])
+    assert done.exit_code != 0
+    assert "students.micro-s.model: model micro-z.yaml: unknown scale" in str(done.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "params.yaml"]
+
+
+def test_cli__an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.report.build.show", interrupted)
+    done = CliRunner().invoke(app, ["show"])
+    assert (done.exit_code, done.output) == (130, "\ninterrupted\n")
 
 
 def test_cli__bundle_names_the_students_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,8 @@ def closure(file: Path) -> set[Path]:
 
 
 def script(stage: str) -> Path:
-    module = STAGES[stage]["cmd"].split()[2]
-    return ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    name = STAGES[stage]["cmd"].removeprefix("sh stages/run.sh ").split()[0]
+    return ROOT / "stages" / f"{name}.py"
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.files import read_text, replacing, replacing_folder, write_text
+from pipeline.files import read_text, replacing, replacing_folder, user_path, write_text
 from pipeline.text import printable
 
 
@@ -98,3 +98,21 @@ def test_replacing_folder__has_the_permissions_of_any_new_folder(tmp_path: Path)
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep" / "out", tmp_path / "usual")]
     assert modes[0] == modes[1]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("place", ["standalone/tmp1", "tmp1"])
+def test_user_path__in_a_copy_for_an_experiment_leads_where_it_leads_in_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    repository, copy = tmp_path / "repository", tmp_path / "repository/.dvc/tmp/exps" / place
+    copy.mkdir(parents=True)
+    for file in (tmp_path / "mine.pt", repository / "untracked.pt", repository / "tracked.pt", copy / "tracked.pt"):
+        file.write_text(str(file))
+    for folder in (repository, copy):
+        monkeypatch.chdir(folder)
+        assert user_path("../mine.pt").read_text() == str(tmp_path / "mine.pt")
+        assert user_path("untracked.pt").read_text() == str(repository / "untracked.pt")
+        assert user_path("tracked.pt").read_text() == str(folder / "tracked.pt")
+        assert user_path(tmp_path / "mine.pt") == tmp_path / "mine.pt"
+    monkeypatch.chdir(repository)
+    assert str(user_path("../mine.pt")) == "../mine.pt", "messages quote what the user wrote"

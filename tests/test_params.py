@@ -2,11 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.distill.freekd import Mask
+from pipeline.distill.losses import LOSSES
 from pipeline.errors import PipelineError
+from pipeline.params import Params, reads_prompts
 from pipeline.params_file import load_params
 from pipeline.tasks import TASKS
 
@@ -124,3 +128,25 @@ def test_load_params__missing_file_and_broken_yaml_are_clear(tmp_path: Path) -> 
     (tmp_path / "params.yaml").write_text("a: [")
     with pytest.raises(PipelineError, match="not valid YAML"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_load_params__a_teacher_without_epochs_is_a_trained_file(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace("    epochs: 8", "    epochs: 0", 1))
+    with pytest.raises(PipelineError, match=r"teacher\.detect: epochs 0 .* model should be a \.pt file, got micro-l"):
+        load_params(path)
+    path.write_text(path.read_text().replace("model: micro-l.yaml", "model: ../mine.pt"))
+    assert load_params(path).teacher["detect"].epochs == 0
+    path.write_text(re.sub(r"(\nstudent:.*\n  detect:\n)    epochs: 8", r"\1    epochs: 0", TEXT))
+    with pytest.raises(PipelineError, match=r"student\.detect\.epochs: .* greater than or equal to 1"):
+        load_params(path)
+
+
+def test_reads_prompts__is_what_the_losses_do(params: Params) -> None:
+    """The losses say it themselves, but only where torch is there."""
+    recipe = params.distill.recipe("detect").model_copy(update={"options": {}})
+    takes = {method for method, loss in LOSSES.items() if hasattr(loss, "load_prompts")}
+    assert {method for method in LOSSES if reads_prompts(method, recipe)} == takes  # type: ignore[arg-type]
+    for mask in get_args(Mask):
+        chosen = recipe.model_copy(update={"options": {"freekd": {"mask": mask}}})
+        assert reads_prompts("freekd", chosen) == ("prompt" in mask)

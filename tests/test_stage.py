@@ -1,5 +1,8 @@
 """What stages share: the digest of their inputs, publishing, one run at a time, one clear error."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +19,10 @@ stages:
   work:
     foreach: ${students}
     do:
-      cmd: python -m stages.work ${key}
+      cmd: sh stages/run.sh work ${key}
       deps:
         - code.py
-        - ${prepare.path}
+        - data
         - in/${item.task}/${key}
       params:
         - students.${key}
@@ -32,8 +35,7 @@ stages:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a project with one stage, and go there."""
     monkeypatch.chdir(tmp_path)
-    text = (ROOT / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("pipeline/data/scenes.py", "data"))
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "dvc.yaml").write_text(DVC)
     for name in ("code.py", "data/image.png", "in/detect/micro-s/model"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +124,36 @@ def test_run_stage__a_users_error_keeps_the_state_and_the_old_out(
     with pytest.raises(SystemExit, match="ERROR work: the disk is full"):
         run(monkeypatch, work)
     assert (project / "out").exists()
+    assert [path.read_text() for path in (project / ".state").rglob("last.pt")] == ["epoch 3"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_run_stage__an_interrupt_is_one_line_and_keeps_the_state_and_the_old_out(
+    project: Path, number: signal.Signals, status: int
+) -> None:
+    (project / "out").mkdir()
+    (project / "out/file").write_text("old")
+    code = """if True:
+        import time
+        from pathlib import Path
+        from pipeline.stage import run_stage
+        def work(stage):
+            (stage.state_dir / "last.pt").write_text("epoch 3")
+            with stage.publish(Path("out")) as out:
+                (out / "file").write_text("half")
+                print("ready", flush=True)
+                time.sleep(60)
+        run_stage("work", work)"""
+    command = [sys.executable, "-c", code, "micro-s"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        run.send_signal(number)
+        _, message = run.communicate(timeout=30)
+    assert run.returncode == status
+    assert message == "\nwork: interrupted: run `dvc repro` again; training resumes after its last epoch\n"
+    assert (project / "out/file").read_text() == "old"
     assert [path.read_text() for path in (project / ".state").rglob("last.pt")] == ["epoch 3"]
 
 

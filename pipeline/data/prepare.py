@@ -24,7 +24,7 @@ from pipeline.data.similar import look_at
 from pipeline.data.source import RawDataset, relative
 from pipeline.data.write import Content, Entry, Plan, label_lines, write_dataset
 from pipeline.errors import PipelineError
-from pipeline.files import replacing_folder
+from pipeline.files import replacing_folder, user_path
 from pipeline.params import Prepare
 from pipeline.text import printable
 
@@ -78,7 +78,7 @@ def plan_files(params: Prepare, out: Path, console: Console) -> Plan:
         PipelineError: on fatal defects, all in one message.
 
     """
-    root = Path(params.path)
+    root = user_path(params.path)
     if not root.is_dir():
         raise PipelineError(f"{root} is no folder: prepare.path should name the folder of the {params.source} data")
     if out.resolve().is_relative_to(root.resolve()) or root.resolve().is_relative_to(out.resolve()):

@@ -41,7 +41,7 @@ def evaluate(
     require_same_classes(backend, dataset)
     images = dataset.images(split)
     score = SCORERS[backend.metadata.task]
-    scores, per_class, details = score(backend, dataset, images, params, f"{model.name} {model.role} {backend.runtime}")
+    scores, per_class, details = score(backend, dataset, images, params, f"{model.label} {backend.runtime}")
     return Accuracy(
         model=model,
         runtime=backend.runtime,

@@ -55,7 +55,7 @@ def warmup_text(warmup: WarmUp | None) -> str:
 
 def _batch_one(latency: Latency) -> Table:
     devices = ", ".join(sorted({row.device for row in latency.runtimes}))
-    model = f"{latency.model.task} {latency.model.name} {latency.model.role}"
+    model = f"{latency.model.task} {latency.model.label}"
     caption = (
         "batch 1, ms; pre, infer, post: medians; p50 to blocks: of the total\n"
         "blocks: lowest and highest median of the alternating blocks, a difference within is none"

@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.backends.torch import metadata_of, torch_backend
-from pipeline.checkpoint_info import WEIGHTS
+from pipeline.checkpoint_info import SKIPPED, WEIGHTS
 from pipeline.data.prepared import PreparedDataset
 from pipeline.device import available_threads
 from pipeline.distill.prompt import prompted
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.features import Features, replaced_features
 from pipeline.params import Evaluate, Machine
-from pipeline.records import write_record
+from pipeline.records import Skipped, read_record, write_record
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.devices import backend_device
 from pipeline.training.prompts import load_prompts
@@ -28,13 +28,16 @@ def evaluate_prompted(
 
     Args:
         teacher: The teacher's checkpoint.
-        prompts: Folder of the prompts.
+        prompts: Folder of the prompts, or with `skipped.json`, which then becomes the record.
         dataset: The prepared dataset.
         params: Section `evaluate`.
         machine: Section `machine`, for the device.
         record: The file to write.
 
     """
+    if (prompts / SKIPPED).exists():
+        write_record(record, read_record(prompts / SKIPPED, Skipped))
+        return
     model, info = load_checkpoint(teacher)
     tokens, trained = load_prompts(prompts)
 

@@ -30,7 +30,7 @@ def measure_robustness(
     images = dataset.images("test")[: params.images]
 
     def score(label: str, change: Change | None = None) -> float:
-        name = f"{model.name} {model.role} {backend.runtime}, {label}"
+        name = f"{model.label} {backend.runtime}, {label}"
         scores, *_ = SCORERS[model.task](backend, dataset, images, evaluate, name, change)
         return scores[main_score(model.task)] or 0.0
 

@@ -38,9 +38,10 @@ def plot_training_curves(path: Path, runs: dict[str, Curve], task: Task) -> None
             axes.set(title=title, xlabel="epoch")
         for name, curve in runs.items():
             look = run_look(name, runs)
-            panels[0].plot(curve["epoch"], curve["val/score"], **look, label=name)
-            losses = [curve[column] for column in _task_losses(name, runs)]
-            panels[1].plot(curve["epoch"], np.sum(losses, axis=0), **look)
+            single = {"marker": "o"} if len(curve["epoch"]) == 1 else {}  # a line needs two points
+            panels[0].plot(curve["epoch"], curve["val/score"], **look, **single, label=name)
+            if losses := [curve[column] for column in _task_losses(name, runs)]:  # none of a teacher used as it is
+                panels[1].plot(curve["epoch"], np.sum(losses, axis=0), **look, **single)
             if SHARE in curve:
                 panels[2].plot(curve["epoch"], curve[SHARE], **look)
         panels[0].set_ylim(bottom=0)

@@ -66,14 +66,15 @@ def draw_pictures(
     now = points(build_metrics([results]), build_summary([results]), task)
     plot_accuracy_latency(files["accuracy_latency"], now, earlier, task, results.noise)
     DRAW[task](files["predictions"], drawings.predictions, drawings.classes)
-    draw_masks(files["masks"], drawings.masks)
+    if drawings.masks:
+        draw_masks(files["masks"], drawings.masks)
+        plot_prompt_curve(files["prompt_curve"], read_curve(histories / "teacher/prompt_history.csv", PROMPT_COLUMNS))
     if corrupted := measured(results):
         plot_robustness(files["robustness"], corrupted, task)
     if details := detailed(results):
         plot_precision_recall(files["precision_recall"], details)
         plot_confusions(files["confusions"], details, drawings.classes)
     plot_training_curves(files["training_curves"], dict(_training_curves(results, histories)), task)
-    plot_prompt_curve(files["prompt_curve"], read_curve(histories / "teacher/prompt_history.csv", PROMPT_COLUMNS))
     return [
         Picture(name, title, " ".join(caption.format(seen=SEEN[task]).split()), files[name])
         for name, (title, caption) in CAPTIONS.items()

@@ -50,7 +50,9 @@ def _draw_task(task: Task, folder: Path, dataset: PreparedDataset, images: list[
 
 
 def _masked(folder: Path, dataset: PreparedDataset, images: list[Path]) -> list[MaskedImage]:
-    """Average the prompts' masks, per image, map that the teacher's head reads, and band."""
+    """Average the prompts' masks, per image, map that the teacher's head reads, and band; none without prompts."""
+    if (folder / "prompts" / SKIPPED).exists():
+        return []
     teacher, teacher_info = load_checkpoint(folder / "teacher")
     prompts, info = load_prompts(folder / "prompts")
     bands = ["low band", *(f"details, level {level}" for level in range(1, info.levels + 1))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import warnings
 from collections.abc import Iterator
 from copy import copy
@@ -17,23 +18,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL.Image import DecompressionBombWarning
 from torch.utils.data import Sampler
 from ultralytics.cfg import IterableSimpleNamespace
 from ultralytics.data import YOLODataset
 from ultralytics.data.augment import Compose, Mosaic
 from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.data.dataset import SemanticDataset
+from ultralytics.utils import tqdm
 
 from pipeline.data.prepared import PreparedDataset, Split
+from pipeline.preprocess import Image, fit, load_image
 from pipeline.tasks import Task
 
 Key = tuple[int, int]  # epoch, index
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # prepare has checked every size
+warnings.filterwarnings("ignore", category=DecompressionBombWarning)  # prepare has checked every size
+
+# Ultralytics draws its bars ten times a second into a log file too, unless it takes the console for a CI server's.
+tqdm.is_noninteractive_console = lambda: not sys.stdout.isatty()
 
 
 class SeededImages(YOLODataset):
-    """Seed each sample whose key is `(epoch, index)`, and never write beside the data."""
+    """Seed each sample whose key is `(epoch, index)`, fit images as evaluation does, never write beside the data."""
 
     def __getitem__(self, key: int | Key) -> dict[str, Any]:
         """Load and augment one image."""
@@ -49,6 +55,19 @@ class SeededImages(YOLODataset):
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
+
+    def load_image(self, i: int, *_modes: bool, **_options: bool) -> tuple[Image, tuple[int, int], tuple[int, int]]:
+        """Load an image (BGR) at the size that evaluation and devices show it at; Ultralytics' may be a pixel larger.
+
+        Returns:
+            The image, its original height and width, and its height and width.
+
+        """
+        if self.ims[i] is None:
+            image = np.ascontiguousarray(load_image(Path(self.im_files[i]))[..., ::-1])
+            fitted, _ = fit(image, self.imgsz)
+            return fitted, image.shape[:2], fitted.shape[:2]
+        return self.ims[i], self.im_hw0[i], self.im_hw[i]
 
     def build_transforms(self, hyp: IterableSimpleNamespace) -> Compose:
         """Let mosaic draw its partners from the whole split: the default draws from recently loaded images."""
@@ -70,10 +89,6 @@ class DetectionImages(SeededImages):
 
 class SegmentationImages(SeededImages, SemanticDataset):
     """Images with class masks."""
-
-    def load_image(self, i: int, rect_mode: bool = True, **_options: Any) -> Any:
-        """Fit the longer side, for training too: what the model sees is what evaluation and devices show it."""
-        return YOLODataset.load_image(self, i, rect_mode)
 
 
 IMAGES: dict[Task, type[SeededImages]] = {"detect": DetectionImages, "segment": SegmentationImages}
@@ -127,7 +142,7 @@ def describe(dataset: PreparedDataset, task: Task, folder: Path, seed: int) -> d
 def build_images(
     data: dict[str, Any], listing: str, hyp: IterableSimpleNamespace, batch_size: int, *, augment: bool, stride: int
 ) -> SeededImages:
-    """Open one split of what `describe` described, as Ultralytics' `build_yolo_dataset` does."""
+    """Open one split of what `describe` described, with the letterbox of evaluation, augmented or not."""
     hyp = copy(hyp)
     hyp.deterministic = False  # only silences a warning about RAM caches that does not hold here
     return IMAGES[data["task"]](
@@ -136,10 +151,10 @@ def build_images(
         batch_size=batch_size,
         augment=augment,
         hyp=hyp,
-        rect=not augment,
+        rect=False,
         cache="ram" if augment else None,
         stride=stride,
-        pad=0.0 if augment or data["task"] == "segment" else 0.5,
+        pad=0.0,
         task=hyp.task,
         data=data,
     )

@@ -16,7 +16,7 @@ from pipeline.distill.loss import DistillationLoss
 from pipeline.distill.pairing import pair_maps
 from pipeline.errors import PipelineError
 from pipeline.features import frozen, head_channels, head_strides
-from pipeline.params import DistillRecipe, Method
+from pipeline.params import DistillRecipe, Method, Prompt, reads_prompts
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.criterion import DistillationCriterion
 from pipeline.training.prompts import load_prompts
@@ -30,9 +30,10 @@ class TeacherJob:
 
     Attributes:
         teacher_dir: The teacher's checkpoint.
-        prompts_dir: Its prompts.
+        prompts_dir: Its prompts; not read by a method without prompts.
         method: `distill.method`.
         recipe: The task's section of `distill`.
+        prompt: Section `prompt`, which the prompts were trained with.
 
     """
 
@@ -40,6 +41,12 @@ class TeacherJob:
     prompts_dir: Path
     method: Method
     recipe: DistillRecipe
+    prompt: Prompt
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether the method reads the prompts."""
+        return reads_prompts(self.method, self.recipe)
 
 
 class DistillationTrainer(Trainer):
@@ -74,7 +81,7 @@ class DistillationTrainer(Trainer):
                 f"distill.{self.job.task}.options.{job.method}.head: there are no box branches in task "
                 f"{self.job.task}, set it to 0"
             )
-        if hasattr(loss, "load_prompts"):
+        if job.reads_prompts:
             prompts, _ = load_prompts(job.prompts_dir)
             loss.load_prompts({str(pair): prompts[str(index)] for pair, (_, index) in enumerate(self.pairs)})  # type: ignore[operator]
         if job.recipe.weighting == "balanced" and loss.reads != "features":
@@ -84,16 +91,17 @@ class DistillationTrainer(Trainer):
         return frozen(teacher, self.device), loss.to(self.device)
 
     def _options(self) -> dict[str, Any]:
-        """Return the method's options; FreeKD's prompts bring some of theirs along."""
+        """Return the method's options; FreeKD's wavelet transform is that of section `prompt`."""
         job = self.teacher_job
         options: dict[str, Any] = dict(job.recipe.options.get(job.method, {}))
         if job.method != "freekd":
             return options
-        _, info = load_prompts(job.prompts_dir)
-        trained = {"levels": info.levels, "prompts": info.prompts, "wavelet": info.wavelet}
-        if twice := sorted(set(trained) & set(options)):
-            raise PipelineError(f"distill.{self.job.task}.options.freekd.{twice[0]}: remove it, section prompt says it")
-        return options | trained
+        shared = {"levels": job.prompt.levels, "prompts": job.prompt.prompts, "wavelet": job.prompt.wavelet}
+        if twice := sorted(set(shared) & set(options)):
+            raise PipelineError(
+                f"distill.{self.job.task}.options.freekd.{twice[0]}: remove it, it is taken from section prompt"
+            )
+        return options | shared
 
     def _setup_train(self) -> None:
         super()._setup_train()

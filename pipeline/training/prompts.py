@@ -15,17 +15,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
 
+from pipeline.checkpoint_info import SKIPPED
 from pipeline.data.prepared import PreparedDataset
 from pipeline.digest import file_digest
 from pipeline.distill.prompt import init_prompts, overlap, prompted
 from pipeline.errors import PipelineError
 from pipeline.features import Features, head_channels, head_of, replaced_features
 from pipeline.params import Machine, Prompt, Teacher
+from pipeline.records import Skipped, read_record
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.data import EpochSampler, build_images, build_train_loader, describe
 from pipeline.training.devices import backend_device
-from pipeline.training.history import write_history
+from pipeline.training.history import skip, write_history
 from pipeline.training.state import load_state, save_state
 from pipeline.training.task_loss import build_task_loss
 from pipeline.training.trainer import Job, ultralytics_arguments
@@ -106,6 +108,12 @@ def train_prompts(job: PromptJob, out: Path, history: Path) -> None:
     (out / INFO).write_text(info.model_dump_json(indent=2) + "\n")
 
 
+def skip_prompts(out: Path, history: Path) -> None:
+    """Leave a note where the prompts would be, the same for all methods without prompts, and an empty history."""
+    reason = "distill.method and its mask in params.yaml read no prompts"
+    skip(out, history, reason, columns="iteration,task_loss,overlap")
+
+
 def load_prompts(folder: Path) -> tuple[dict[str, Tensor], PromptsInfo]:
     """Read prompts: a state dict `<pyramid map>` -> (1 + levels, T, C), and `prompts.json`.
 
@@ -113,6 +121,9 @@ def load_prompts(folder: Path) -> tuple[dict[str, Tensor], PromptsInfo]:
         PipelineError: if the folder does not hold prompts, or not the ones that `prompts.json` names.
 
     """
+    if (folder / SKIPPED).exists():
+        reason = read_record(folder / SKIPPED, Skipped).skipped
+        raise PipelineError(f"{folder} holds no prompts ({reason}): run `dvc repro prompt`")
     if not (folder / INFO).exists() or not (folder / WEIGHTS).exists():
         raise PipelineError(f"{folder} holds no prompts (no {INFO}): run `dvc repro prompt`")
     info = PromptsInfo.model_validate_json((folder / INFO).read_text())

@@ -5,19 +5,43 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoint_info import SKIPPED
+from models import load_trained
 from pipeline.data.prepared import open_dataset
 from pipeline.params import Params
-from pipeline.records import Role, Skipped, write_record
+from pipeline.records import Role
+from pipeline.tasks import main_score
 from pipeline.training.checkpoint import save_checkpoint
 from pipeline.training.history import write_history
-from pipeline.training.trainer import Job, Trainer, run_trainer
+from pipeline.training.trainer import Job, Trainer, run_trainer, validate
 
 
 def student_job(params: Params, student: str, dataset: Path, state_dir: Path) -> Job:
     """Say how a student of params.yaml trains, with or without a teacher."""
     task, model = params.students[student].task, params.students[student].model
     return Job(task, model, params.student[task], params.machine, open_dataset(dataset), state_dir)
+
+
+def adopt(job: Job, out: Path, history: Path, *, made_by: str) -> None:
+    """Write a trained `.pt` as the teacher's checkpoint, as it is, and its score on val as the history's only row.
+
+    Args:
+        job: Its model is the file; the training is not read.
+        out: Gets `model.safetensors` and `model.json`.
+        history: The CSV to write, of epoch 0.
+        made_by: Digest of the params, data and code.
+
+    Raises:
+        PipelineError: if the model's classes are not the dataset's.
+
+    """
+    model = load_trained(job.model, job.task, job.classes)
+    size = job.dataset.info.image_size_px
+    row = validate(job)
+    save_checkpoint(
+        out, model, task=job.task, name="teacher", role="teacher", image_size_px=size, best_epoch=0, made_by=made_by
+    )
+    write_history(history, [{"epoch": 0, "val/score": row.pop(f"val/{main_score(job.task)}"), **row}])
+    print(f"{job.model}: used as it is (teacher.{job.task}.epochs is 0)")
 
 
 def train(
@@ -58,10 +82,3 @@ def train(
         made_by=made_by,
     )
     write_history(history, state["history"])
-
-
-def skip(out: Path, history: Path, reason: str) -> None:
-    """Leave a note where a model would be, and an empty history: DVC wants every out to be there."""
-    write_record(out / SKIPPED, Skipped(skipped=reason))
-    history.parent.mkdir(parents=True, exist_ok=True)
-    history.write_text("epoch,val/score\n")

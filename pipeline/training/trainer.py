@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +19,26 @@ import torch
 from torch import nn
 from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
-from ultralytics.models.yolo.semantic import SemanticSegmentationTrainer, SemanticSegmentationValidator
+from ultralytics.models.yolo.semantic import SemanticSegmentationTrainer
 from ultralytics.nn.tasks import BaseModel
-from ultralytics.utils import DEFAULT_CFG, RANK
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from models import build
 from pipeline.data.prepared import PreparedDataset
 from pipeline.device import available_threads, limit_threads
 from pipeline.errors import PipelineError
+from pipeline.features import head_of
 from pipeline.params import Machine, Training
-from pipeline.tasks import ULTRALYTICS_TASK, Task, main_score
+from pipeline.tasks import ULTRALYTICS_TASK, Task, main_score, main_title
 from pipeline.training.data import EpochSampler, build_images, build_train_loader, describe
 from pipeline.training.devices import choose_device
 from pipeline.training.state import load_state, save_state
 from pipeline.training.task_loss import build_task_loss
+from pipeline.training.validation import VALIDATORS
 
 STATE_FILE = "last.pt"
 
-VALIDATORS: dict[Task, type[DetectionValidator]] = {
-    "detect": DetectionValidator,
-    "segment": SemanticSegmentationValidator,
-}
 FREQUENCIES: dict[Task, type[DetectionTrainer]] = {"detect": DetectionTrainer, "segment": SemanticSegmentationTrainer}
 METRICS = {
     "metrics/mAP50(B)": "val/map50",
@@ -86,7 +85,10 @@ class Trainer(DetectionTrainer):
     job: Job  # set on a subclass by `run_trainer`, because Ultralytics' DDP pickles the class and not the instance
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
+        LOGGER.setLevel("WARNING")  # without a hundred arguments, and without progress bars where none can be drawn
         super().__init__(cfg, overrides or ultralytics_arguments(self.job), _callbacks)
+        if sys.stdout.isatty():
+            LOGGER.setLevel("INFO")
         self._limit_threads()
         self.history: list[dict[str, float]] = []
         self.best_state: dict[str, torch.Tensor] = {}
@@ -155,8 +157,11 @@ class Trainer(DetectionTrainer):
 
     def get_validator(self) -> DetectionValidator:
         """Validate as Ultralytics does for the task."""
+        arguments = copy(self.args)
+        if getattr(head_of(unwrap_model(self.model)), "one2one_cv2", None) is not None:
+            arguments.nms = False  # validate the one-to-one branch, which is the one that ships
         validator = VALIDATORS[self.job.task]
-        return validator(self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks)
+        return validator(self.test_loader, save_dir=self.save_dir, args=arguments, _callbacks=self.callbacks)
 
     def _setup_train(self) -> None:
         super()._setup_train()
@@ -205,6 +210,8 @@ class Trainer(DetectionTrainer):
         rate = row.pop("lr/pg0")
         row = {key: value for key, value in row.items() if not key.startswith(("lr/", "metrics/"))}
         self.history.append({"epoch": self.epoch + 1, **row, "learning_rate": rate})
+        score = f"{main_title(self.job.task)} {row['val/score']:.4f} on val"
+        print(f"{self.job.model}: epoch {self.epoch + 1} of {self.epochs}: {score}", flush=True)
 
     def save_model(self) -> bool:
         """Save everything that the next epoch depends on, in full precision."""
@@ -295,6 +302,22 @@ AUGMENTATION_OFF = {
     **dict.fromkeys(["hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective"], 0.0),
     **dict.fromkeys(["flipud", "fliplr", "mosaic", "mixup", "cutmix", "multi_scale", "erasing"], 0.0),
 }
+
+
+def validate(job: Job) -> dict[str, float]:
+    """Measure a model on the validation split as it is, and return what an epoch's row of the history has of that."""
+    machine = job.machine.model_copy(update={"device": choose_device(job.machine.device).split(",")[0]})
+    training = job.training.model_copy(update={"epochs": 1})
+    job = replace(job, machine=machine, training=training)
+    trainer = type("Trainer", (Trainer,), {"job": job})()
+    trainer._setup_train()
+    with torch.no_grad():  # the validator wants to know which losses there are
+        trainer.loss, trainer.loss_items = trainer.ema.ema.loss(
+            trainer.preprocess_batch(next(iter(trainer.test_loader)))
+        )
+    trainer.epoch = 0
+    metrics, _ = trainer.validate()
+    return {METRICS[key]: value for key, value in metrics.items() if key in METRICS}
 
 
 def run_trainer(trainer: type[Trainer], job: Job, **attributes: Any) -> dict[str, Any]:

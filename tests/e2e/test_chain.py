@@ -29,6 +29,7 @@ MINIATURE = {
     "teacher.segment.epochs": 2,
     "prompt.levels": 2,
     "prompt.iterations": 4,
+    "distill.detect.options": {"freekd": {"mask": "prompt*score"}},  # the segmenter's mask reads no prompts
     "students.micro-s.model": "micro-n.yaml",
     "students.micro-s-sem.model": "micro-n-sem.yaml",
     "student.detect.epochs": 4,
@@ -118,8 +119,13 @@ def test_chain__metrics_have_teacher_control_student_and_onnx(ran: Path) -> None
         assert {score, "p50_ms"} <= set(metrics[task][student]["distilled"]["onnxruntime-fp32"])
 
 
-def test_chain__the_second_run_runs_the_probe_alone(ran: Path) -> None:
-    assert repro(ran) == ["probe"]
+def test_chain__the_second_run_looks_at_data_and_device_alone(ran: Path) -> None:
+    assert sorted(repro(ran)) == ["probe", "source"]
+
+
+def test_chain__prompts_are_trained_where_the_mask_reads_them(ran: Path) -> None:
+    assert (ran / "artifacts/detect/prompts/prompts.json").exists()
+    assert (ran / "artifacts/segment/prompts/skipped.json").exists()
 
 
 def test_chain__another_distillation_reruns_neither_teacher_nor_prompt_nor_control(ran: Path) -> None:
@@ -145,6 +151,11 @@ def test_chain__an_experiment_with_another_method_reruns_the_distillation_and_wh
     stages = re.findall(r"Running stage '([^']+)'", done.stdout)
     assert {"distill@micro-s", "distill@micro-s-sem", "export@micro-s", "report"} <= set(stages)
     follows = {"distill", "qat", "evaluate", "robustness", "export", "probe", "engine", "benchmark", "report"}
+    follows |= {
+        "source",
+        "prompt",
+        "evaluate_teacher",
+    }  # the prompts go, and with them the score of the prompted teacher
     assert {stage.split("@")[0] for stage in stages} <= follows
 
 

@@ -17,9 +17,9 @@ from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.prompted import evaluate_prompted
 from pipeline.features import head_channels
 from pipeline.params import Machine, Params
-from pipeline.records import Accuracy, read_record
+from pipeline.records import Accuracy, Skipped, read_record
 from pipeline.training.checkpoint import save_checkpoint
-from pipeline.training.prompts import INFO, WEIGHTS, PromptsInfo
+from pipeline.training.prompts import INFO, WEIGHTS, PromptsInfo, skip_prompts
 
 
 def save_prompts(folder: Path, channels: list[int], size: float) -> Path:
@@ -60,3 +60,12 @@ def test_prompted_teacher__equals_the_plain_one_for_zero_prompts_only(
     plain = load(teacher)(images)[0]
     np.testing.assert_allclose(found[0], plain, rtol=1e-4, atol=1e-3)
     assert not np.allclose(found[1], plain, rtol=1e-4, atol=1e-3)
+
+
+def test_prompted_teacher__is_skipped_where_there_are_no_prompts(
+    mini_dataset: PreparedDataset, params: Params, cpu: Machine, tmp_path: Path
+) -> None:
+    skip_prompts(tmp_path / "prompts", tmp_path / "history.csv")
+    record = tmp_path / "record.json"
+    evaluate_prompted(tmp_path / "teacher", tmp_path / "prompts", mini_dataset, params.evaluate, cpu, record)
+    assert read_record(record, Skipped).skipped == "distill.method and its mask in params.yaml read no prompts"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ def test_build__only_the_tasks_that_have_a_student(
     expected = pictures_of(task) - ({f"{task}-robustness"} if corrupted != "measured" else set())
     assert {path.stem for path in (run.out / "plots").iterdir()} == expected
     assert list(json.loads((run.out / "metrics.json").read_text())) == [task]
+
+
+def test_build__without_prompts_and_with_a_teacher_that_was_not_trained_here(make_run: Callable[..., Any]) -> None:
+    run = make_run(tasks=DETECT)
+    histories = run.results / "detect/teacher"
+    (histories / "prompt_history.csv").write_text("iteration,task_loss,overlap\n")
+    (histories / "history.csv").write_text("epoch,val/score,val/map50\n0,0.4,0.5\n")
+    run.drawings["detect"] = replace(run.drawings["detect"], masks=[])
+    run.build()
+    drawn = {path.stem for path in (run.out / "plots").iterdir()}
+    assert drawn == {f"detect-{name}" for name in PICTURES - {"masks", "prompt_curve"}}
 
 
 def test_build__equal_records_give_equal_bytes(make_run: Callable[..., Any]) -> None:

@@ -10,7 +10,7 @@ from ultralytics.cfg import get_cfg
 
 from pipeline.data.prepared import DatasetInfo, PreparedDataset, SplitInfo, open_dataset
 from pipeline.params import Machine, Params, Teacher
-from pipeline.preprocess import letterbox, load_image, undo_map
+from pipeline.preprocess import letterbox, load_image, undo, undo_map
 from pipeline.tasks import Task
 from pipeline.training.data import EpochSampler, SeededImages, build_images, build_train_loader, describe
 from pipeline.training.trainer import Job, ultralytics_arguments
@@ -184,3 +184,54 @@ def test_train_loader__without_augmentation_shows_what_evaluation_shows(
         np.testing.assert_allclose(sample["img"].numpy() / 255, square, atol=1 / 255)
         inside = undo_map(sample["semantic_mask"].numpy().astype(np.uint8), transform)
         assert (inside == coloured.mask(path)).mean() > 0.95
+
+
+SHAPES = [(64, 64), (96, 128), (128, 96), (50, 200), (333, 500), (37, 53), (30, 20), (12, 400)]
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> PreparedDataset:
+    """Noise images of many shapes, with a box and a mask each; val is all of them."""
+    root = tmp_path / "shapes"
+    for folder in ("images", "labels", "masks", "splits"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    names = [f"images/{index}.png" for index in range(len(SHAPES))]
+    for index, shape in enumerate(SHAPES):
+        cv2.imwrite(str(root / names[index]), rng.integers(0, 255, (*shape, 3), np.uint8))
+        cv2.imwrite(str(root / f"masks/{index}.png"), rng.integers(0, 2, shape, np.uint8))
+        (root / f"labels/{index}.txt").write_text("0 0.5 0.5 0.5 0.4\n")
+    counts = SplitInfo(images=len(SHAPES), boxes=len(SHAPES), digest="d")
+    info = DatasetInfo(
+        source="test", licence="none", classes=["a"], mask_classes=["b", "c"], image_size_px=96,
+        splits={"train": counts, "val": counts, "test": counts}, digest="d",
+    )  # fmt: skip
+    (root / "dataset.json").write_text(info.model_dump_json())
+    for split in ("train", "val"):
+        (root / f"splits/{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    return open_dataset(root)
+
+
+@pytest.mark.parametrize("task", ["detect", "segment"])
+def test_val_images__are_letterboxed_as_evaluation_does(
+    shapes: PreparedDataset, params: Params, cpu: Machine, tmp_path: Path, task: Task
+) -> None:
+    """To the bit, whatever the shape: the epoch that is chosen is the one that is best where it counts."""
+    job = Job(task, "micro-n.yaml", params.teacher[task], cpu, shapes, tmp_path)
+    data = describe(shapes, task, tmp_path, seed=0)
+    arguments = get_cfg(overrides=ultralytics_arguments(job))
+    images = build_images(data, data["val"], arguments, 4, augment=False, stride=32)
+    for index, path in enumerate(shapes.images("val")):
+        square, transform = letterbox(load_image(path), 96)
+        sample = images[index]
+        np.testing.assert_array_equal(sample["img"].numpy(), (square * 255).round().astype(np.uint8))
+        if task == "detect":
+            box = sample["bboxes"][0].numpy() * 96  # centre x, centre y, width, height
+            corners = np.concatenate([box[:2] - box[2:] / 2, box[:2] + box[2:] / 2])[None].astype(np.float32)
+            height, width = SHAPES[index]
+            expected = np.array([0.25 * width, 0.3 * height, 0.75 * width, 0.7 * height])
+            np.testing.assert_allclose(undo(corners, transform)[0], expected, atol=0.6 / transform.scale)
+        else:
+            labeled = sample["semantic_mask"].numpy() != 255
+            assert undo_map(labeled.astype(np.uint8), transform).all()
+            assert labeled.sum() == np.prod([max(round(side * transform.scale), 1) for side in SHAPES[index]])

@@ -57,7 +57,8 @@ def artifacts(
 
 @pytest.fixture(scope="module")
 def teacher_job(job: Job, artifacts: Path, params: Params) -> TeacherJob:
-    return TeacherJob(artifacts / "teacher", artifacts / "prompts", "freekd", params.distill.recipe(job.task))
+    prompt = params.prompt.model_copy(update={"levels": 2})
+    return TeacherJob(artifacts / "teacher", artifacts / "prompts", "freekd", params.distill.recipe(job.task), prompt)
 
 
 def run(job: Job, teacher_job: TeacherJob, state: Path, qat: Qat = QAT) -> Path:

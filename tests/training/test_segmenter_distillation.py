@@ -161,7 +161,7 @@ def teacher_job_of(name: str, job: Job, params: Params, folder: Path) -> Teacher
     (folder / "state").mkdir()
     prompts = PromptJob("segment", prompt, job.training, job.machine, job.dataset, teacher, folder / "state")
     train_prompts(prompts, folder / "prompts", folder / "history.csv")
-    return TeacherJob(teacher, folder / "prompts", "freekd", params.distill.recipe("segment"))
+    return TeacherJob(teacher, folder / "prompts", "freekd", params.distill.recipe("segment"), prompt)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from pipeline.params import Machine, Method, Params, Prompt, Teacher
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.distillation import DistillationTrainer, TeacherJob
-from pipeline.training.prompts import PromptJob, train_prompts
+from pipeline.training.prompts import PromptJob, skip_prompts, train_prompts
 from pipeline.training.run import train
 from pipeline.training.trainer import Job, Trainer
 
@@ -50,7 +50,7 @@ def teacher_job(job: Job, params: Params, tmp_path_factory: Any) -> TeacherJob:
     run(replace(job, model=TEACHERS[job.task], state_dir=folder / "state"), teacher)
     recipe = params.prompt.model_copy(update={"iterations": 4, "batch_size": 8, "levels": 2})
     train_prompts(prompt_job(recipe, job, teacher, folder / "state"), prompts, folder / "history.csv")
-    return TeacherJob(teacher, prompts, params.distill.method, params.distill.recipe(job.task))
+    return TeacherJob(teacher, prompts, params.distill.method, params.distill.recipe(job.task), recipe)
 
 
 def changed(teacher_job: TeacherJob, method: Method | None = None, **update: Any) -> TeacherJob:
@@ -203,6 +203,22 @@ def test_distillation__leaves_a_plain_student_and_an_untouched_teacher(
     assert not {"val/high", "val/share_high", "val/distill_share"} & set(header)
 
 
+def test_distillation__a_mask_without_prompts_needs_none(job: Job, teacher_job: TeacherJob, tmp_path: Path) -> None:
+    skip_prompts(tmp_path / "prompts", tmp_path / "history.csv")
+    trained = changed(teacher_job, options={"freekd": {"mask": "score"}})
+    skipped = replace(trained, prompts_dir=tmp_path / "prompts")
+    outs = [
+        run(replace(job, state_dir=tmp_path / name), tmp_path / f"out-{name}", DistillationTrainer, teacher_job=given)
+        for name, given in (("trained", trained), ("skipped", skipped))
+    ]
+    assert bytes_of(outs[0]) == bytes_of(outs[1])
+    with pytest.raises(PipelineError, match=r"holds no prompts \(distill\.method and its mask .* read no prompts\)"):
+        run(
+            replace(job, state_dir=tmp_path / "c"), tmp_path / "c", DistillationTrainer,
+            teacher_job=changed(skipped, options={"freekd": {"mask": "prompt"}}),
+        )  # fmt: skip
+
+
 @both
 def test_prompts__a_resumed_run_ends_with_the_same_bytes(
     job: Job, teacher_job: TeacherJob, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -242,6 +258,16 @@ def test_trainer__a_loss_that_is_not_finite_stops_with_the_epoch_and_keeps_the_s
         run(replace(job, state_dir=state), tmp_path / "out", Diverging)
     assert (state / "last.pt").exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_trainer__a_log_file_gets_a_line_per_epoch(job: Job, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(replace(job, state_dir=tmp_path / "a"), tmp_path / "out")
+    printed, warned = capfd.readouterr()
+    epochs = [line for line in printed.splitlines() if ": epoch " in line]
+    assert [line.split(": AP50-95")[0] for line in epochs] == [f"{job.model}: epoch {n} of 3" for n in (1, 2, 3)]
+    assert len(printed.splitlines()) <= len(epochs) + 6
+    assert "\r" not in printed + warned
+    assert max(map(len, printed.splitlines())) < 200
 
 
 @both
