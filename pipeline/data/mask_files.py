@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from pipeline.data.legend import UNKNOWN, Legend
+from pipeline.data.prepared import IGNORE
 
 FORMATS = frozenset(["PNG", "BMP", "TIFF"])
 GREY_16 = frozenset(["I;16", "I;16L", "I;16B"])
@@ -31,13 +32,22 @@ class UnknownValue:
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """A mask's `file` and `sha256`, its upright `size` as (width, height), and what its pixels hold."""
+    """A mask's `file` and `sha256`, its upright `size` as (width, height), and what its pixels hold.
+
+    `classes` are the prepared ids that occur in it.
+    """
 
     file: Path
     sha256: str
     size: tuple[int, int]
     unknown: tuple[UnknownValue, ...]
-    labelled: bool  # at least one pixel has a class
+    classes: frozenset[int]
+    has_ignored: bool
+
+    @property
+    def labelled(self) -> bool:
+        """Say whether at least one pixel has a class."""
+        return bool(self.classes)
 
 
 def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
@@ -55,7 +65,9 @@ def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
     ids = legend.ids(values)
     height, width = values.shape
     sha256 = hashlib.sha256(content).hexdigest()
-    return MaskFacts(path, sha256, (width, height), _unknown(values, ids), bool((ids < UNKNOWN).any()))
+    present = set(np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist())
+    classes = frozenset(present - {UNKNOWN, IGNORE})
+    return MaskFacts(path, sha256, (width, height), _unknown(values, ids), classes, IGNORE in present)
 
 
 def prepared_mask(content: bytes, legend: Legend, size: tuple[int, int]) -> bytes:
@@ -99,7 +111,10 @@ def _ids(image: Image.Image) -> npt.NDArray[np.int32]:
     if pixels.ndim == 3:
         channels = pixels[..., :-1] if image.mode.endswith("A") else pixels
         if (channels != channels[..., :1]).any():
-            raise ValueError("holds colours, but the classes file has ids: write its lines as `R G B name`")
+            raise ValueError(
+                "holds colours, but the classes file has ids: write its lines as `R G B name`; the colours of COCO's "
+                "panoptic PNGs number segments, another way in each image: convert these to class ids"
+            )
         pixels = channels[..., 0]
     return pixels.astype(np.int32)
 

@@ -42,7 +42,10 @@ def test_yolo__takes_lists_of_folders_and_list_files(root):
     (root / "data.yaml").write_text(f"train: [some.txt, images/test]\nval: images/val\ntest:\n{names}")
     raw = yolo.read(root, None)
     assert [item.image.stem for item in raw.items if item.split == "train"] == ["a", "b", "f"]
-    assert [(defect.kind, defect.file, defect.line) for defect in raw.defects] == [("missing_image", "some.txt", 4)]
+    assert [(defect.kind, defect.file, defect.line) for defect in raw.defects] == [
+        ("missing_image", "some.txt", 4),
+        ("unlisted_images", "images/train", None),
+    ]
 
 
 @pytest.mark.parametrize("path", [".", "mine", "/elsewhere/long/ago/mine"])
