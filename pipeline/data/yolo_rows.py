@@ -15,9 +15,11 @@ BOX_WIDTH = 5  # class, center x, center y, width, height
 POLYGON_WIDTH = 7  # class and 3 points, at least
 CORNERS_WIDTH = 9  # class and 4 points: an oriented box, or a polygon
 FARTHEST = 2.0  # in shares of the image's side: what lies farther out is no share
+POSE_SHARE = 0.9  # of rows: what is called poses may hold a few that are not
 MARGIN = 0.1  # of a box's side: how far outside of it a keypoint may lie
 VISIBILITIES = frozenset([0.0, 1.0, 2.0])
 EXPECTED = "a class and 4 numbers (a box), or a class and 3 or more pairs (a polygon)"
+LIKE_CONFIDENCE = "if the last one is the confidence of a prediction, remove it"
 LIKE_TRACK = "the last two look like the confidence and track id of a prediction: remove them"
 LIKE_POSE = "the rows of this width look like boxes with keypoints: add kpt_shape to the YAML file"
 Point = tuple[float, float]
@@ -121,11 +123,11 @@ def _bad_polygon(row: Row, refused: dict[int, str]) -> str | None:
     """Say why a row is neither a box nor a polygon: a reason, empty where the width says it all, None if it is one."""
     if row.width == BOX_WIDTH:
         return None
-    if row.width == BOX_WIDTH + 1:
-        return "the 6th looks like the confidence of a prediction: remove it"
     if row.width in refused:
         return refused[row.width]
-    if row.width < POLYGON_WIDTH or row.width % 2 == 0:
+    if row.width > BOX_WIDTH and row.width % 2 == 0:
+        return LIKE_CONFIDENCE
+    if row.width < POLYGON_WIDTH:
         return ""
     return LIKE_TRACK if _ends_like_track(row, least=2) else None
 
@@ -155,15 +157,19 @@ def _corners(values: Sequence[float], size: tuple[int, int]) -> tuple[float, flo
 
 def _refused_widths(rows: Sequence[Row]) -> dict[int, str]:
     """Find the widths whose rows look like something else than polygons, with the reason."""
-    by_width: dict[int, list[Row]] = {}
+    groups: dict[int, list[Row]] = {}
     for row in rows:
         if row.width >= POLYGON_WIDTH:
-            by_width.setdefault(row.width, []).append(row)
-    refused = {width: LIKE_POSE for width, group in by_width.items() if _like_poses(group, width)}
-    others = {width: group for width, group in by_width.items() if width % 2 == 1 and width not in refused}
-    if all(_ends_like_track(row, least=1) for group in others.values() for row in group):
-        refused |= dict.fromkeys(others, LIKE_TRACK)
-    return refused
+            groups.setdefault(row.width, []).append(row)
+    wide = sum(map(len, groups.values()))
+    poses = {width: LIKE_POSE for width, group in groups.items() if _like_poses(group, width)}
+    if sum(len(groups[width]) for width in poses) >= POSE_SHARE * wide:
+        return poses
+    polygons = {width: group for width, group in groups.items() if width % 2 == 1}
+    tracks = {width for width, group in polygons.items() if all(_ends_like_track(row, least=1) for row in group)}
+    if tracks != polygons.keys():  # longer polygons may well end at the border; of triangles, few do
+        tracks &= {POLYGON_WIDTH}
+    return {width: reason for width, reason in poses.items() if width % 2 == 0} | dict.fromkeys(tracks, LIKE_TRACK)
 
 
 def _ends_like_track(row: Row, least: int) -> bool:
@@ -175,31 +181,31 @@ def _ends_like_track(row: Row, least: int) -> bool:
 
 
 def _like_poses(rows: Sequence[Row], width: int) -> bool:
-    """Say whether rows of one width read as boxes with keypoints inside them, and not as polygons."""
-    for numbers in (3, 2):
-        if not all(_pose_fits(row, _keypoints(row, numbers)) for row in rows):
-            continue
-        if numbers == 3 and (width % 2 == 0 or all(set(row.values[6::3]) <= VISIBILITIES for row in rows)):
+    """Say whether rows of one width read as boxes with keypoints, and not as polygons."""
+    if (width - BOX_WIDTH) % 3 == 0 and all(_box_fits(row.values) for row in rows):
+        if all(set(row.values[6::3]) <= VISIBILITIES for row in rows):
             return True
-        crooked = sum(not _is_simple(list(zip(row.values[0::2], row.values[1::2], strict=True))) for row in rows)
-        if 2 * crooked >= len(rows):
-            return True
-    return False
+        if width % 2 == 0:
+            return all(_pose_fits(row, _keypoints(row, 3)) for row in rows)
+    if width % 2 == 0 or sum(_pose_fits(row, _keypoints(row, 2)) for row in rows) < POSE_SHARE * len(rows):
+        return False
+    crooked = sum(not _is_simple(list(zip(row.values[0::2], row.values[1::2], strict=True))) for row in rows)
+    return 2 * crooked >= len(rows)
 
 
 def _keypoints(row: Row, numbers: int) -> list[Point]:
-    """Read the keypoints behind a box, each of `numbers` numbers; none where the width does not allow it."""
+    """Read the keypoints behind a box, each of `numbers` numbers."""
     rest = row.values[4:]
-    return list(zip(rest[0::numbers], rest[1::numbers], strict=True)) if len(rest) % numbers == 0 else []
+    return list(zip(rest[0::numbers], rest[1::numbers], strict=True))
 
 
 def _pose_fits(row: Row, points: Iterable[Point]) -> bool:
     """Say whether a box lies in its image and keypoints in the box; one at 0, 0 is not labeled."""
     cx, cy, w, h = row.values[:4]
-    inside = [
-        (x, y) == (0, 0) or (abs(x - cx) <= w * (0.5 + MARGIN) and abs(y - cy) <= h * (0.5 + MARGIN)) for x, y in points
-    ]
-    return bool(inside) and all(inside) and _box_fits(row.values)
+    reach_x, reach_y = w * (0.5 + MARGIN), h * (0.5 + MARGIN)
+    return _box_fits(row.values) and all(
+        (x, y) == (0, 0) or (abs(x - cx) <= reach_x and abs(y - cy) <= reach_y) for x, y in points
+    )
 
 
 def _box_fits(values: Sequence[float]) -> bool:

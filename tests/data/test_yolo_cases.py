@@ -113,7 +113,7 @@ KEPT: dict[str, tuple[str, dict[str, str], dict[str, tuple[int, ...]], dict[str,
     "the whole image": ("", {"a": WHOLE}, {"a": (0, 0, 100, 100)}, {"polygon": 1}),
     "a polygon that ends at the border": (
         "",
-        {"a": "0 0.4 0.4 0.6 0.4 0.9 1", "b": SQUARE},
+        {"a": "0 0.4 0.4 0.6 0.4 0.7 0.5 0.9 1", "b": SQUARE},
         {"a": (40, 40, 90, 100)},
         {"polygon": 1, "border_polygon": 1},
     ),
@@ -121,6 +121,12 @@ KEPT: dict[str, tuple[str, dict[str, str], dict[str, tuple[int, ...]], dict[str,
         "",
         {"a": SQUARE, "b": PENTAGON, "c": "0 0.1 0.1 0.9 0.9 0.9 0.1 0.1 0.9"},
         {"c": (10, 10, 90, 90)},
+        {"polygon": 1},
+    ),
+    "a polygon at two borders among polygons": (
+        "",
+        {"a": SQUARE, "b": "0 0.4 0.4 0.4 0.4 0.3 0.3 0 0.3 0.3 0"},
+        {"b": (0, 0, 40, 40)},
         {"polygon": 1},
     ),
     "class as a float": ("", {"a": "0.0 0.5 0.5 0.2 0.2"}, {}, {}),
@@ -149,11 +155,12 @@ def test_rows__say_how_many_are_polygons_and_which_is_the_first(root):
 
 
 DROPPED: dict[str, tuple[str, list[str], str]] = {
-    "confidence": ("", [f"{PLAIN} 0.913"], "got 6 numbers: .*confidence of a prediction: remove it"),
+    "confidence": ("", [f"{PLAIN} 0.913"], "got 6 numbers: .*confidence of a prediction, remove it"),
     "confidence and track id": ("", [f"{PLAIN} 0.9 1"], "confidence and track id"),
     "polygon, confidence and track id": ("", ["0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6 0.9 1"], "confidence and track id"),
-    "track ids among polygons": ("", [f"{PLAIN} 0.9 17"], "confidence and track id"),
-    "polygon and confidence": ("", [f"{SQUARE} 0.9"], "got 10 numbers"),
+    "track ids among polygons": ("", [f"{PLAIN} 0.9 1"], "confidence and track id"),
+    "higher track ids among polygons": ("", ["0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6 0.9 2"], "confidence and track id"),
+    "polygon and confidence": ("", [f"{SQUARE} 0.9"], "got 10 numbers: .*confidence of a prediction"),
     "keypoints that nothing declares": ("", [f"{PLAIN} 0.45 0.45 0.55 0.55"], "keypoints: add kpt_shape"),
     "visible keypoints that nothing declares": ("", [f"{PLAIN} 0.45 0.45 2 0.55 0.5 1"], "keypoints: add kpt_shape"),
     "persons that nothing declares": ("", [POSE_3D], "got 56 numbers.*keypoints: add kpt_shape"),
@@ -176,8 +183,8 @@ def test_rows__what_is_no_label_is_dropped_with_a_reason(root, case, everywhere)
     for split, names in NAMES.items() if everywhere else [("train", ["a"])]:
         for name in names:
             write_label(root, f"{split}/{name}", *rows)
-    if case == "track ids among polygons":
-        write_label(root, "train/b", SQUARE)
+    if case.endswith("among polygons"):
+        write_label(root, "train/b", SQUARE, PENTAGON)
     raw = yolo.read(root, None)
     assert boxes_of(raw)["a"] == []
     assert raw.defects[-1].kind == "malformed"
