@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,48 +150,39 @@ def _base(root: Path, file: Path, path: Any) -> Path:
 
 
 def _listed_images(root: Path, file: Path, described: CommentedMap, defects: list[Defect]) -> list[Listed]:
-    """List the images of all splits; report those that do not exist, and splits without any."""
+    """List the images of all splits; report those that do not exist, and places without any."""
     base = _base(root, file, described.get("path"))
     listed = []
     for split in SPLITS:
         key = next((name for name in SPLIT_NAMES[split] if described.get(name)), None)
         if key is not None:
-            missing = len(defects)
-            found = _images(root, base, file, split, key, described, defects)
-            listed += found
-            if not found and len(defects) == missing:
-                message = f"{key}: {described[key]} has no image: put them there, or remove the key to cut {split}"
-                where = relative(root, file), _line(described, key)
-                defects.append(Defect("empty_split", *where, f"{message} out of train"))
+            line = _line(described, key)
+            for text in described[key] if isinstance(described[key], list) else [described[key]]:
+                place = _exists(base, str(text))
+                if place is None:
+                    raise PipelineError(f"{file}:{line}: {key}: {text} is not in {base}: correct it or remove the key")
+                images = _images(root, base, place, Listed(file, split, relative(root, file), line), defects)
+                if not images:
+                    message = f"{key}: {text} has no image: put them there, or remove it"
+                    cut = "" if split == "train" else f"; without the key {key}, {split} is cut out of train"
+                    defects.append(Defect("empty_split", relative(root, file), line, message + cut))
+                listed += images
     return listed
 
 
-def _images(
-    root: Path, base: Path, file: Path, split: Split, key: str, described: CommentedMap, defects: list[Defect]
-) -> list[Listed]:
-    """List a split's images."""
-    places = described[key] if isinstance(described[key], list) else [described[key]]
-    line = _line(described, key)
-    found: list[Listed] = []
-    for text in places:
-        place = _exists(base, str(text))
-        if place is None:
-            raise PipelineError(f"{file}:{line}: {key}: {text} is not in {base}: correct it or remove the key")
-        if place.is_dir():
-            name = relative(root, file)
-            found += [Listed(inside(root, image), split, name, line) for image in find_images(place)]
-            defects += unread_images(root, place)
-        else:
-            found += _from_list(root, base, inside(root, place), split, defects)
-    return found
+def _images(root: Path, base: Path, place: Path, key: Listed, defects: list[Defect]) -> list[Listed]:
+    """List the images of a folder or a list; `key` says where the YAML file names it."""
+    if place.is_dir():
+        defects += unread_images(root, place)
+        return [replace(key, image=inside(root, image)) for image in find_images(place)]
+    return _from_list(root, base, inside(root, place), key.split, defects)
 
 
 def _exists(base: Path, text: str) -> Path | None:
     """Resolve a path from the YAML file; Roboflow writes `../train/images` and means `train/images`."""
-    for candidate in (base / text, base / text.removeprefix("../")):
-        if _is(Path.exists, candidate):
-            return candidate
-    return None
+    spellings = dict.fromkeys([text, text.replace("\\", "/")])  # as it is, and as Windows writes it
+    candidates = (base / start for path in spellings for start in (path, path.removeprefix("../")))
+    return next((path for path in candidates if _is(Path.exists, path)), None)
 
 
 def _is(check: Callable[[Path], bool], path: Path) -> bool:
@@ -208,7 +199,12 @@ def _from_list(root: Path, base: Path, file: Path, split: Split, defects: list[D
     found: list[Listed] = []
     for line, text in enumerate(text_lines(file), 1):
         image = text.strip()
-        candidates = [file.parent / image] if image.startswith("./") else [base / image, file.parent / image]
+        spellings = dict.fromkeys([image, image.replace("\\", "/")])
+        candidates = (
+            folder / path
+            for path in spellings
+            for folder in ([file.parent] if path.startswith("./") else [base, file.parent])
+        )
         existing = next((path for path in candidates if _is(Path.is_file, path)), None)
         if existing is not None:
             found.append(Listed(inside(root, existing), split, name, line))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Set
+from os.path import normpath
 from pathlib import Path
 
 from pipeline.data.defects import Defect
@@ -88,9 +89,12 @@ def _like_image(path: Path) -> bool:
 
 def _unlisted(root: Path, labels: dict[Path, Path]) -> list[Defect]:
     """Count, per folder, the images with labels that no split lists."""
-    listed = {image.resolve() for image in labels}
-    others = [image for image in find_images(root) if image.resolve() not in listed]
-    counts = Counter(image.parent for image in others if label_file(root, image).is_file())
+    names = {normpath(image) for image in labels}
+    others = [
+        image for image in find_images(root) if normpath(image) not in names and label_file(root, image).is_file()
+    ]
+    listed = {image.resolve() for image in labels} if others else set()  # a list may name an image behind a link
+    counts = Counter(image.parent for image in others if image.resolve() not in listed)
     return [
         Defect("unlisted_images", relative(root, folder), None, f"{count} with labels")
         for folder, count in sorted(counts.items())

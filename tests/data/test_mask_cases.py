@@ -218,6 +218,19 @@ def test_names__several_masks_of_an_image_are_all_named(prepare, root):
     assert 'image_suffix: "_rgb" and mask_suffix: "_color" or "_ids"' in failure(prepare)
 
 
+def test_names__that_would_break_a_list_are_refused(prepare, root):
+    write(root, "images/{split}/{name}\n.png", "masks/{split}/{name}\n.png")
+    message = failure(prepare)
+    assert f"5 x {KINDS['unusable_name'].title}" in message
+    assert r"images/train/a\n.png: reads 'images/train/a\n.png'" in message
+
+
+@pytest.mark.parametrize("name", ["犬 と 猫", "a#b", "50%"])
+def test_names__of_any_script_are_kept(prepare, root, name):
+    write(root, "images/{split}/{name}" + f"{name}.png", "masks/{split}/{name}" + f"{name}.png")
+    check(prepare())
+
+
 # Classes that the masks do not hold
 
 

@@ -268,7 +268,21 @@ def test_yaml__split_that_is_named_and_has_no_image_is_fatal(prepare, root, plac
     (root / "none.txt").write_text("\n")
     (root / "data.yaml").write_text(YAML.replace("images/val", place))
     message = failure(prepare, val_fraction=0.3)
-    assert f"{root}/data.yaml:2: val: {place} has no image: put them there, or remove the key" in message
+    assert f"{root}/data.yaml:2: val: {place} has no image: put them there, or remove it; without the key" in message
+
+
+def test_yaml__one_of_several_places_without_an_image_is_fatal(prepare, root):
+    write_image(root / "images/other/x.jfif", 9)
+    (root / "data.yaml").write_text(YAML.replace("images/train", "[images/train, images/other]"))
+    message = failure(prepare)
+    assert f"{root}/data.yaml:1: train: images/other has no image: put them there, or remove it\n" in f"{message}\n"
+    assert "x.jfif: convert it" in message
+
+
+def test_yaml__paths_of_windows_are_understood(root):
+    (root / "list.txt").write_text("images\\train\\a.png\r\n.\\images\\train\\b.png\r\n")
+    (root / "data.yaml").write_text(YAML.replace("images/train", "list.txt").replace("images/val", r"..\images\val"))
+    assert boxes_of(yolo.read(root, None)) == {name: [BOX] for name in "abvt"}
 
 
 def test_yaml__training_and_testing_and_trainval_are_understood(prepare, root):
@@ -332,6 +346,15 @@ def test_files__images_that_no_split_lists_are_counted(root):
     write_image(root / "elsewhere/x.png", 9)  # no labels: not of this dataset
     (defect,) = yolo.read(root, None).defects
     assert (defect.kind, defect.file, defect.message) == ("unlisted_images", "images/test", "1 with labels")
+
+
+def test_files__images_that_are_listed_behind_a_link_are_no_others(root):
+    (root / "images/alias").symlink_to("test")
+    (root / "labels/alias").symlink_to("test")
+    (root / "data.yaml").write_text(YAML.replace("images/test", "images/alias"))
+    raw = yolo.read(root, None)
+    assert boxes_of(raw) == {name: [BOX] for name in "abcvt"}
+    assert raw.defects == ()
 
 
 def test_files__labels_beside_images_are_paired(root):
