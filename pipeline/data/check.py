@@ -171,8 +171,8 @@ def _difference(first: RawItem, second: RawItem, masks: dict[Path, MaskFacts]) -
     one, other = (sorted((box.class_id, *box.xyxy) for box in item.boxes) for item in (first, second))
     if one and other and not _same_boxes(one, other):
         return ", with other boxes"
-    bytes_ = {masks[item.mask].sha256 for item in (first, second) if item.mask in masks}
-    return ", with another mask" if len(bytes_) > 1 else ""
+    labels = {masks[item.mask].labels_sha256 for item in (first, second) if item.mask in masks}
+    return ", with another mask" if len(labels) > 1 else ""
 
 
 def _same_boxes(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> bool:

@@ -34,11 +34,12 @@ class UnknownValue:
 class MaskFacts:
     """A mask's `file` and `sha256`, its upright `size` as (width, height), and what its pixels hold.
 
-    `classes` are the prepared ids that occur in it.
+    `labels_sha256` is that of the prepared ids, and `classes` are those that occur.
     """
 
     file: Path
     sha256: str
+    labels_sha256: str
     size: tuple[int, int]
     unknown: tuple[UnknownValue, ...]
     classes: frozenset[int]
@@ -64,10 +65,10 @@ def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
         return str(error) or type(error).__name__
     ids = legend.ids(values)
     height, width = values.shape
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256, labels_sha256 = (hashlib.sha256(part).hexdigest() for part in (content, ids.tobytes()))
     present = set(np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist())
     classes = frozenset(present - {UNKNOWN, IGNORE})
-    return MaskFacts(path, sha256, (width, height), _unknown(values, ids), classes, IGNORE in present)
+    return MaskFacts(path, sha256, labels_sha256, (width, height), _unknown(values, ids), classes, IGNORE in present)
 
 
 def prepared_mask(content: bytes, legend: Legend, size: tuple[int, int]) -> bytes:

@@ -280,6 +280,18 @@ def test_classes__colours_of_panoptic_masks_are_explained(prepare, root):
     assert KINDS["absent_class"].title not in message
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_copies__of_an_image_are_one_if_their_masks_hold_the_same(prepare, root, same):
+    write(root, "images/{split}/{name}.png", "masks/{split}/{name}.png")
+    shutil.copy(root / "images/train/a.png", root / "images/train/a2.png")
+    ids = ids_of("a") if same else 1 - ids_of("a")
+    Image.fromarray(ids.astype(np.uint16)).save(root / "masks/train/a2.tif")  # other bytes in any case
+    if same:
+        check(prepare())
+    else:
+        assert "images/train/a2.png has the bytes of images/train/a.png, with another mask" in failure(prepare)
+
+
 # The classes file
 
 REFUSED: dict[str, tuple[str, int]] = {
