@@ -278,8 +278,8 @@ def _find_absent(train: Sequence[CheckedItem], legend: Legend, defects: list[Def
     masks = [item.mask for item in train if item.mask is not None and not item.mask.unknown]
     if len(masks) < len(train):  # the classes of the others are not known
         return
-    present = {number for mask in masks for number in mask.classes}
-    ignored = legend.ignored_ids() if any(mask.has_ignored for mask in masks) else []
+    present = {number for mask in masks for number, pixels in enumerate(mask.pixels) if pixels}
+    ignored = legend.ignored_ids() if any(mask.ignored_pixels for mask in masks) else []
     for name in (name for number, name in enumerate(legend.names) if number not in present):
         message = f"class {name} has no pixel in {len(train)} images"
         if ignored:

@@ -26,12 +26,6 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "clipped": Kind("box reaches outside its image", False, "clipped to the image"),
-    "outside": Kind("box outside its image", False, "box dropped"),
-    "zero_area": Kind("box of zero or negative area", False, "box dropped"),
-    "non_finite": Kind("box with a number that is not finite", False, "box dropped"),
-    "malformed": Kind("annotation that cannot be read", False, "annotation dropped"),
-    "duplicate_box": Kind("box written twice", False, "one kept"),
-    "crowd": Kind("crowd region", False, "skipped: it outlines many objects, not one"),
     "polygon": Kind("polygons or oriented boxes", False, "their enclosing boxes are taken"),
     "keypoints": Kind("boxes with keypoints", False, "the boxes are taken"),
     "border_polygon": Kind(
@@ -45,11 +39,17 @@ KINDS: dict[str, Kind] = {
     "unlisted_images": Kind("images that no split names", False, "left out"),
     "unused_folder": Kind("folder that is no split's", False, "left out"),
     "other_name": Kind("image whose name does not end with prepare.masks.image_suffix", False, "left out"),
+    "absent_class": Kind("class without a pixel in train", False, "it cannot be learned"),
+    "outside": Kind("box outside its image", False, "box dropped"),
+    "zero_area": Kind("box of zero or negative area", False, "box dropped"),
+    "non_finite": Kind("box with a number that is not finite", False, "box dropped"),
+    "malformed": Kind("annotation that cannot be read", False, "annotation dropped"),
+    "duplicate_box": Kind("box written twice", False, "one kept"),
+    "crowd": Kind("crowd region", False, "skipped: it outlines many objects, not one"),
     "duplicate_image": Kind("image twice in one split", False, "one kept, with its labels"),
     "val_in_test": Kind("val image that also stands in test", False, "kept: choices made on val favour it"),
     "resized_mask": Kind("mask of another size than its image", False, "resized, nearest neighbour"),
     "blank_mask": Kind("mask without a labelled pixel", False, "kept: nothing is learnt from its image"),
-    "absent_class": Kind("class without a pixel in train", False, "it cannot be learned"),
     "unannotated": Kind("image without an annotation file", False, "left out"),
     "broken_file": Kind("annotation file that cannot be parsed", True, "mend or remove it"),
     "unusable_name": Kind(
@@ -118,7 +118,7 @@ def stop_if_fatal(root: Path, defects: Sequence[Defect]) -> None:
 def show_defects(console: Console, root: Path, defects: Sequence[Defect]) -> None:
     """Print the defects grouped by kind, one line each, the first ten of a kind."""
     for group in _groups(defects).values():
-        for line in _listed(root, group, rest=" (all are in defects.json)"):
+        for line in _listed(root, group, rest=" (the prepare stage lists all in dataset/defects.json)"):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

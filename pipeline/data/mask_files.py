@@ -34,7 +34,7 @@ class UnknownValue:
 class MaskFacts:
     """A mask's `file` and `sha256`, its upright `size` as (width, height), and what its pixels hold.
 
-    `labels_sha256` is that of the prepared ids, and `classes` are those that occur.
+    `labels_sha256` is that of the prepared ids.
     """
 
     file: Path
@@ -42,13 +42,9 @@ class MaskFacts:
     labels_sha256: str
     size: tuple[int, int]
     unknown: tuple[UnknownValue, ...]
-    classes: frozenset[int]
-    has_ignored: bool
-
-    @property
-    def labelled(self) -> bool:
-        """Say whether at least one pixel has a class."""
-        return bool(self.classes)
+    labelled: bool  # at least one pixel has a class
+    pixels: tuple[int, ...]  # of each class
+    ignored_pixels: int
 
 
 def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
@@ -66,9 +62,15 @@ def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
     ids = legend.ids(values)
     height, width = values.shape
     sha256, labels_sha256 = (hashlib.sha256(part).hexdigest() for part in (content, ids.tobytes()))
-    present = set(np.flatnonzero(np.bincount(ids.ravel(), minlength=256)).tolist())
-    classes = frozenset(present - {UNKNOWN, IGNORE})
-    return MaskFacts(path, sha256, labels_sha256, (width, height), _unknown(values, ids), classes, IGNORE in present)
+    pixels = class_pixels(ids, len(legend.names))
+    ignored = int((ids == IGNORE).sum())
+    size = (width, height)
+    return MaskFacts(path, sha256, labels_sha256, size, _unknown(values, ids), any(pixels), pixels, ignored)
+
+
+def class_pixels(ids: npt.NDArray[np.uint8], classes: int) -> tuple[int, ...]:
+    """Count the pixels of each class in a mask of class ids."""
+    return tuple(np.bincount(ids.ravel(), minlength=classes)[:classes].tolist())
 
 
 def prepared_mask(content: bytes, legend: Legend, size: tuple[int, int]) -> bytes:
