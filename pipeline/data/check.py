@@ -287,5 +287,5 @@ def _find_absent(train: Sequence[CheckedItem], legend: Legend, defects: list[Def
             message += "prepare.masks.classes, with ids for the other classes too, and do not ignore it"
         defects.append(Defect("absent_class", ".", None, message))
     if len(present) == 1:
-        message = f"every labelled pixel of train is {legend.names[next(iter(present))]}"
+        message = f"every labeled pixel of train is {legend.names[next(iter(present))]}"
         defects.append(Defect("one_class", ".", None, message))

@@ -35,7 +35,7 @@ KINDS: dict[str, Kind] = {
     ),
     "unread_type": Kind("file of an image type that is not read", False, "left out"),
     "unpaired_labels": Kind("label file without an image", False, "left out"),
-    "unlabelled": Kind("image without a label file", False, "counts as background"),
+    "unlabeled": Kind("image without a label file", False, "counts as background"),
     "unlisted_images": Kind("images that no split names", False, "left out"),
     "unused_folder": Kind("folder that is no split's", False, "left out"),
     "other_name": Kind("image whose name does not end with prepare.masks.image_suffix", False, "left out"),

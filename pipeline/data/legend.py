@@ -21,7 +21,10 @@ MAX_LISTED_ID = 255  # a higher number at the end of a name is part of it, as in
 HEADERS = frozenset(["id", "name", "names", "class", "classes", "class name", "class_name", "label_name", "category"])
 LISTED = re.compile(r"\d\s*[,;:=|]|[,;:=|]\s*\d|^\d+[.)]\s")  # in place of `id name`: `0,bg`, `bg: 0`, `1. bg`
 LEADING = re.compile(r"^[\d\s]*[,;:=|]|^[-.)]\s")  # what is left of a separator behind an id: `: bg`, `- bg`
-NUMBERED = (re.compile(r"(?P<id>\d{1,6})[\W_]+(?P<rest>.+)"), re.compile(r"(?P<rest>.+?)[\W_]+(?P<id>\d{1,6})"))
+NUMBERED = (
+    re.compile(r"\W*(?P<id>\d{1,6})[\W_]+(?P<rest>.+)"),
+    re.compile(r"(?P<rest>.+?)[\W_]+(?P<id>\d{1,6})\W*"),
+)
 NAME = r"(?=.*[^\d\s])(\S.*)"  # something else than numbers, so that `255 0 0` is not class `0 0` with id 255
 FORMS = {
     "R G B name": re.compile(rf"(\d+)\s+(\d+)\s+(\d+)\s+{NAME}"),

@@ -36,13 +36,13 @@ def mismatches(root: Path, labels: dict[Path, Path]) -> list[Defect]:
         labels: the listed images, with the label file of each, which may not exist.
 
     """
-    return [*_unlabelled(root, labels), *_unpaired(root, labels), *_unlisted(root, labels)]
+    return [*_unlabeled(root, labels), *_unpaired(root, labels), *_unlisted(root, labels)]
 
 
-def _unlabelled(root: Path, labels: dict[Path, Path]) -> list[Defect]:
+def _unlabeled(root: Path, labels: dict[Path, Path]) -> list[Defect]:
     """Find images without a label file: backgrounds, or labels that lie elsewhere."""
     return [
-        Defect("unlabelled", relative(root, image), None, f"no {relative(root, file)}")
+        Defect("unlabeled", relative(root, image), None, f"no {relative(root, file)}")
         for image, file in labels.items()
         if not file.is_file()
     ]

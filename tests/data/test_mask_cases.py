@@ -241,7 +241,7 @@ def binary(root: Path) -> None:
 def test_classes__object_of_255_that_is_ignored_is_fatal_and_explained(prepare, root):
     binary(root)
     message = failure(prepare, ignore=[255])
-    assert "every labelled pixel of train is bg" in message
+    assert "every labeled pixel of train is bg" in message
     assert "class obj has no pixel in 3 images; if the ignored id 255 is this class, write `255 obj`" in message
 
 
@@ -307,6 +307,8 @@ REFUSED: dict[str, tuple[str, int]] = {
     "spaces around a dash": ("1 - obj\n0 - bg\n", 1),
     "dashes": ("1-obj\n0-bg\n", 1),
     "underscores": ("1_obj\n0_bg\n", 1),
+    "ids in brackets": ("[1] obj\n[0] bg\n", 1),
+    "ids last in brackets": ("obj (1)\nbg (0)\n", 1),
     "ids last": ("obj 1\nbg 0\n", 1),
     "CVAT's labelmap": ("# label:color_rgb:parts:actions\nbg:0,0,0::\nobj:128,0,0::\n", 2),
     "CSV of colours": ("128,64,128,road\n0,0,0,sky\n", 1),

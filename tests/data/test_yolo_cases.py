@@ -316,7 +316,7 @@ def test_files__without_a_partner_are_reported(prepare, root, capsys):
         f"{root}/labels/train/d.txt: no image images/train/d.*",
         f"{root}/labels/train/ghost.txt: no image images/train/ghost.*",
         f"{root}/images/train/d.jfif: convert it to one of .jpg",
-        f"2 x {KINDS['unlabelled'].title}",
+        f"2 x {KINDS['unlabeled'].title}",
         f"{root}/images/train/a.png: no labels/train/a.txt",
     ):
         assert line in printed
@@ -376,7 +376,7 @@ def copy_image(root: Path, name: str) -> None:
     (root / f"images/train/{name}.png").write_bytes((root / "images/train/b.png").read_bytes())
 
 
-def test_copies__the_labelled_one_is_kept(prepare, root):
+def test_copies__the_labeled_one_is_kept(prepare, root):
     copy_image(root, "aa")
     copy_image(root, "z")
     dataset = prepare()
