@@ -131,18 +131,21 @@ def _files_below(folder: Path) -> Iterator[Path]:
     """Walk a folder as `find_images` says."""
     seen = {_identity(parent) for parent in folder.resolve().parents}
     real, links = [folder], list[Path]()
-    while real or links:
-        here = real.pop() if real else links.pop(0)
-        if _identity(here) in seen:
-            continue
-        seen.add(_identity(here))
-        for path in visible(here):
-            if not path.is_dir():
-                yield path
-            elif path.is_symlink():
-                links.append(path)
-            else:
-                real.append(path)
+    try:
+        while real or links:
+            here = real.pop() if real else links.pop(0)
+            if _identity(here) in seen:
+                continue
+            seen.add(_identity(here))
+            for path in visible(here):
+                if not path.is_dir():
+                    yield path
+                elif path.is_symlink():
+                    links.append(path)
+                else:
+                    real.append(path)
+    except OSError as error:
+        raise PipelineError(f"{error.filename} cannot be read: {error.strerror}") from None
 
 
 def visible(folder: Path) -> list[Path]:

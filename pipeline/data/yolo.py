@@ -138,7 +138,7 @@ def _base(root: Path, file: Path, path: Any) -> Path:
     """Find the folder that a `path:` key means; the root, too, if only its parents have changed since."""
     if path is None:
         return file.parent
-    existing = [folder for folder in (file.parent / str(path), Path(str(path))) if folder.is_dir()]
+    existing = [folder for folder in (file.parent / str(path), Path(str(path))) if _is(Path.is_dir, folder)]
     for folder in existing:
         if folder.resolve().is_relative_to(root.resolve()):
             return folder
@@ -172,10 +172,11 @@ def _listed_images(root: Path, file: Path, described: CommentedMap, defects: lis
 
 def _images(root: Path, base: Path, place: Path, key: Listed, defects: list[Defect]) -> list[Listed]:
     """List the images of a folder or a list; `key` says where the YAML file names it."""
+    inside(root, place)
     if place.is_dir():
         defects += unread_images(root, place)
         return [replace(key, image=inside(root, image)) for image in find_images(place)]
-    return _from_list(root, base, inside(root, place), key.split, defects)
+    return _from_list(root, base, place, key.split, defects)
 
 
 def _exists(base: Path, text: str) -> Path | None:
