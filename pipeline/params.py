@@ -82,6 +82,8 @@ class Masks(Section):
     classes: str
     ignore: list[int | str]
     resize: bool
+    image_suffix: str = ""
+    mask_suffix: str = ""
 
 
 class Prepare(Section):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from pipeline.data.defects import Defect
 from pipeline.data.images import ImageFacts
@@ -18,6 +20,7 @@ from pipeline.data.source import RawBox, RawDataset, RawItem, carve, relative
 ROUNDING_PX = 0.5  # labels are rounded when written: less than this beyond the edge is no defect
 FRACTION_SLACK = 0.01  # of a pixel: fractions may be rounded to a little beyond the image
 VALUES_SHOWN = 3  # of one mask
+DROPPED = frozenset(["malformed", "non_finite", "zero_area", "outside", "crowd"])
 MIN_SHARE = 1e-6  # of an image's side: the prepared labels' last digit
 
 
@@ -70,7 +73,7 @@ def check_dataset(
     defects += find_similar(kept, root, good, facts.looks)
     defects += _find_fractions(kept)
     checked = [_check_item(item, good[item.image], masks, raw.classes, defects) for item in kept]
-    _find_empty(kept, checked, raw.legend is not None, fractions, defects)
+    _find_empty(kept, checked, raw.legend, fractions, defects)
     return checked, defects
 
 
@@ -140,24 +143,46 @@ def _without_duplicates(
     masks: dict[Path, MaskFacts],
     defects: list[Defect],
 ) -> list[RawItem]:
-    """Keep the first, by name, of the readable images with the same bytes in one split."""
-    first: dict[tuple[Split | None, str], RawItem] = {}
+    """Keep one of the readable images with the same bytes in one split: the first by name that has labels.
+
+    An image that is listed twice gets the boxes of both. Copies with different labels are reported: one is wrong.
+    """
+    copies: dict[tuple[Split | None, str], dict[Path, RawItem]] = {}
     for item in sorted((item for item in items if item.image in good), key=lambda item: relative(root, item.image)):
-        kept = first.setdefault((item.split, good[item.image].sha256), item)
-        if kept is not item:
-            message = f"{relative(root, item.image)} has the bytes of {relative(root, kept.image)}"
-            message += _difference(kept, item, masks)
+        same = copies.setdefault((item.split, good[item.image].sha256), {})
+        if item.image in same:
+            message = f"{relative(root, item.image)} is listed again"
             defects.append(Defect("duplicate_image", item.file, item.line, message))
-    return list(first.values())
+            boxes = tuple(dict.fromkeys([*same[item.image].boxes, *item.boxes]))
+            same[item.image] = replace(same[item.image], boxes=boxes)
+        same.setdefault(item.image, item)
+    return [_one_of(list(same.values()), root, masks, defects) for same in copies.values()]
+
+
+def _one_of(copies: list[RawItem], root: Path, masks: dict[Path, MaskFacts], defects: list[Defect]) -> RawItem:
+    """Choose the copy of an image that is kept, and report the others."""
+    kept = next((item for item in copies if item.boxes), copies[0])
+    for item in copies:
+        if item is not kept:
+            difference = _difference(kept, item, masks)
+            message = f"{relative(root, item.image)} has the bytes of {relative(root, kept.image)}{difference}"
+            kind = "other_labels" if difference else "duplicate_image"
+            defects.append(Defect(kind, item.file, item.line, message))
+    return kept
 
 
 def _difference(first: RawItem, second: RawItem, masks: dict[Path, MaskFacts]) -> str:
-    """Say how the labels of two equal images differ; empty if they do not."""
-    one, other = ([(box.class_id, box.xyxy) for box in item.boxes] for item in (first, second))
-    if one != other:
+    """Say how the labels of two equal images differ; empty if they do not, or if one has none."""
+    one, other = (sorted((box.class_id, *box.xyxy) for box in item.boxes) for item in (first, second))
+    if one and other and not _same_boxes(one, other):
         return ", with other boxes"
-    bytes_ = {masks[item.mask].sha256 for item in (first, second) if item.mask in masks}
-    return ", with another mask" if len(bytes_) > 1 else ""
+    labels = {masks[item.mask].labels_sha256 for item in (first, second) if item.mask in masks}
+    return ", with another mask" if len(labels) > 1 else ""
+
+
+def _same_boxes(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> bool:
+    """Compare classes and corners, these to what rounding leaves open."""
+    return len(one) == len(other) and bool(np.allclose(one, other, rtol=0, atol=ROUNDING_PX, equal_nan=True))
 
 
 def _find_shared(items: list[RawItem], root: Path, good: dict[Path, ImageFacts], defects: list[Defect]) -> None:
@@ -229,21 +254,56 @@ def _check_box(box: RawBox, size: tuple[int, int]) -> tuple[str | None, tuple[fl
 def _find_empty(
     items: list[RawItem],
     checked: list[CheckedItem],
-    has_masks: bool,
+    legend: Legend | None,
     fractions: dict[Split, float],
     defects: list[Defect],
 ) -> None:
-    """Report splits without images, or without a single box or labelled pixel."""
+    """Report splits without images, or without a single box or labelled pixel, and mask classes that train lacks."""
     for split in SPLITS:
         part = [item for item in checked if item.split == split]
         if not part:
-            share = f" and prepare.{split}_fraction is 0: give it images, or a fraction of train"
-            message = f"{split} has no image{share if fractions.get(split) == 0 else ''}"
-            defects.append(Defect("empty_split", ".", None, message))
-        elif has_masks and all(item.mask is not None and not item.mask.labelled for item in part):
+            defects.append(Defect("empty_split", ".", None, _why_empty(split, len(checked), fractions)))
+        elif legend is None and not any(item.boxes for item in part):
+            example = next(item for item in items if item.split == split)
+            message = f"{split} has {len(part)} images and no box: {_why_no_box(defects)}"
+            defects.append(Defect("empty_split", example.file, example.line, message))
+        elif legend is not None and all(item.mask is not None and not item.mask.labelled for item in part):
             message = f"{split} has {len(part)} images and every pixel of their masks is ignored"
             defects.append(Defect("empty_split", ".", None, message))
-        elif not has_masks and not any(item.boxes for item in part):
-            example = next(item for item in items if item.split == split)
-            message = f"{split} has {len(part)} images and no box: are the annotations where the reader looks?"
-            defects.append(Defect("empty_split", example.file, example.line, message))
+        elif legend is not None and split == "train":
+            _find_absent(part, legend, defects)
+
+
+def _why_empty(split: Split, images: int, fractions: dict[Split, float]) -> str:
+    """Say why a split has no image."""
+    message = f"{split} has no image"
+    if fractions.get(split) == 0:
+        return f"{message} and prepare.{split}_fraction is 0: give it images, or a fraction of train"
+    if split in fractions:
+        return f"{message}: {images} in all are too few to cut it out of train"
+    return message
+
+
+def _why_no_box(defects: Sequence[Defect]) -> str:
+    """Say where boxes may have gone."""
+    dropped = sum(defect.kind in DROPPED for defect in defects)
+    looked = "are the annotations where the reader looks?"
+    return f"{dropped} annotations were dropped (listed above); {looked}" if dropped else looked
+
+
+def _find_absent(train: Sequence[CheckedItem], legend: Legend, defects: list[Defect]) -> None:
+    """Report classes that no mask of train holds; if all but one are missing, that is fatal."""
+    masks = [item.mask for item in train if item.mask is not None and not item.mask.unknown]
+    if len(masks) < len(train):  # the classes of the others are not known
+        return
+    present = {number for mask in masks for number, pixels in enumerate(mask.pixels) if pixels}
+    ignored = legend.ignored_ids() if any(mask.ignored_pixels for mask in masks) else []
+    for name in (name for number, name in enumerate(legend.names) if number not in present):
+        message = f"class {name} has no pixel in {len(train)} images"
+        if ignored:
+            message += f"; if the ignored id {ignored[-1]} is this class, write `{ignored[-1]} {name}` in "
+            message += "prepare.masks.classes, with ids for the other classes too, and do not ignore it"
+        defects.append(Defect("absent_class", ".", None, message))
+    if len(present) == 1:
+        message = f"every labeled pixel of train is {legend.names[next(iter(present))]}"
+        defects.append(Defect("one_class", ".", None, message))

@@ -10,11 +10,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.data.names import check_class_name, text_lines
 from pipeline.data.prepared import IGNORE
 from pipeline.errors import PipelineError
 
 UNKNOWN = 254  # in place of a prepared id: the value belongs to no class
 MAX_ID = 2**16 - 1
+MAX_DIGITS = 6  # of a number: enough for all that are allowed, and for those that are reported
+MAX_LISTED_ID = 255  # a higher number at the end of a name is part of it, as in `boeing 737`
+HEADERS = frozenset(["id", "name", "names", "class", "classes", "class name", "class_name", "label_name", "category"])
+LISTED = re.compile(r"\d\s*[,;:=|]|[,;:=|]\s*\d|^\d+[.)]\s")  # in place of `id name`: `0,bg`, `bg: 0`, `1. bg`
+LEADING = re.compile(r"^[\d\s]*[,;:=|]|^[-.)]\s")  # what is left of a separator behind an id: `: bg`, `- bg`
+NUMBERED = (
+    re.compile(r"\W*(?P<id>\d{1,6})[\W_]+(?P<rest>.+)"),
+    re.compile(r"(?P<rest>.+?)[\W_]+(?P<id>\d{1,6})\W*"),
+)
 NAME = r"(?=.*[^\d\s])(\S.*)"  # something else than numbers, so that `255 0 0` is not class `0 0` with id 255
 FORMS = {
     "R G B name": re.compile(rf"(\d+)\s+(\d+)\s+(\d+)\s+{NAME}"),
@@ -39,6 +49,10 @@ class Legend:
         """Turn values (H, W), not negative and inside the table, into prepared ids, IGNORE and UNKNOWN (H, W)."""
         return self.table[values]
 
+    def ignored_ids(self) -> list[int]:
+        """List the ids that mean "no label"; empty where masks hold colours."""
+        return [] if self.colours else np.flatnonzero(self.table == IGNORE).tolist()
+
     def text(self, value: int) -> str:
         """Name a value as a user would look for it."""
         if not self.colours:
@@ -59,7 +73,8 @@ def read_legend(file: Path, ignore: Sequence[int | str]) -> Legend:
     """Read a classes file: a class a line, all as `name` (ids count from 0), `id name` or `R G B name`.
 
     Blank lines, and what follows a `#` at the start of a line or after a blank, are skipped. Prepared ids are 0..K-1
-    in the file's order, without the ignored classes.
+    in the file's order, without the ignored classes. Names that seem to hold an id, and headers of tables, are refused:
+    the ids counted from 0 would be others than those meant.
 
     Args:
         file: the classes file.
@@ -88,8 +103,8 @@ def read_legend(file: Path, ignore: Sequence[int | str]) -> Legend:
 def _rows(file: Path) -> tuple[list[Row], bool]:
     """Read the lines, and whether they have colours."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = text_lines(file)
+    except OSError as error:
         message = f"{file} cannot be read: prepare.masks.classes should name a text file under prepare.path"
         raise PipelineError(f"{message}, a class a line: {error}") from None
     rows: list[Row] = []
@@ -103,6 +118,8 @@ def _rows(file: Path) -> tuple[list[Row], bool]:
                 expected = f"`{form}` as in the lines before" if form else " or ".join(f"`{name}`" for name in FORMS)
                 raise PipelineError(f"{file}:{line}: expected {expected}, got {text!r}")
             rows.append(_row(file, line, form, text, len(rows)))
+    if form == "name":
+        _refuse_ids_in_names(file, rows)
     return rows, form == "R G B name"
 
 
@@ -111,14 +128,41 @@ def _row(file: Path, line: int, form: str, text: str, number: int) -> Row:
     match = FORMS[form].fullmatch(text)
     assert match is not None
     *digits, name = match.groups()
-    numbers = [int(part) for part in digits]
-    highest = 255 if len(numbers) == 3 else MAX_ID
+    check_class_name(name, f"{file}:{line}")
+    if (LISTED if form == "name" else LEADING).search(name):
+        expected = " or ".join(f"`{one}`" for one in FORMS)
+        raise PipelineError(f"{file}:{line}: expected {expected} with blanks between, got {text!r}")
+    highest = 255 if len(digits) == 3 else MAX_ID
+    numbers = [int(part) if len(part) <= MAX_DIGITS else highest + 1 for part in digits]
     if any(one > highest for one in numbers):
         raise PipelineError(f"{file}:{line}: expected numbers from 0 to {highest}, got {text!r}")
     value = number
     for place, one in enumerate(numbers):
         value = one if place == 0 else value << 8 | one
     return Row(line, name, value)
+
+
+def _refuse_ids_in_names(file: Path, rows: Sequence[Row]) -> None:
+    """Check that a list of names is one: ids in it, in another order than 0, 1, 2, would change what masks mean.
+
+    Raises:
+        PipelineError: if the first line is a table's header, or every line has a number and a name of its own.
+
+    """
+    if rows and rows[0].name.lower() in HEADERS:
+        where = f"{file}:{rows[0].line}"
+        raise PipelineError(
+            f"{where}: {rows[0].name!r} looks like a header: remove it, or write the lines as `id name`"
+        )
+    for pattern in NUMBERED:
+        found = [match for row in rows if (match := pattern.fullmatch(row.name))]
+        ids, names = ({match[group] for match in found} for group in ("id", "rest"))
+        if len(ids) == len(names) == len(rows) > 1 and all(int(one) <= MAX_LISTED_ID for one in ids):
+            example = f"{found[0]['id']} {found[0]['rest']}"
+            raise PipelineError(
+                f"{file}:{rows[0].line}: {rows[0].name!r}, and every other line, seems to hold an id: "
+                f"write the lines as `id name`, as in `{example}`"
+            )
 
 
 def _refuse_repeated(file: Path, rows: Sequence[Row], colours: bool) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from pipeline.data.legend import UNKNOWN, Legend
+from pipeline.data.prepared import IGNORE
 
 FORMATS = frozenset(["PNG", "BMP", "TIFF"])
 GREY_16 = frozenset(["I;16", "I;16L", "I;16B"])
@@ -31,14 +32,19 @@ class UnknownValue:
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """A mask's `file` and `sha256`, its upright `size` as (width, height), and what its pixels hold."""
+    """A mask's `file` and `sha256`, its upright `size` as (width, height), and what its pixels hold.
+
+    `labels_sha256` is that of the prepared ids.
+    """
 
     file: Path
     sha256: str
+    labels_sha256: str
     size: tuple[int, int]
     unknown: tuple[UnknownValue, ...]
     labelled: bool  # at least one pixel has a class
     pixels: tuple[int, ...]  # of each class
+    ignored_pixels: int
 
 
 def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
@@ -55,9 +61,11 @@ def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
         return str(error) or type(error).__name__
     ids = legend.ids(values)
     height, width = values.shape
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256, labels_sha256 = (hashlib.sha256(part).hexdigest() for part in (content, ids.tobytes()))
     pixels = class_pixels(ids, len(legend.names))
-    return MaskFacts(path, sha256, (width, height), _unknown(values, ids), bool((ids < UNKNOWN).any()), pixels)
+    ignored = int((ids == IGNORE).sum())
+    size = (width, height)
+    return MaskFacts(path, sha256, labels_sha256, size, _unknown(values, ids), any(pixels), pixels, ignored)
 
 
 def class_pixels(ids: npt.NDArray[np.uint8], classes: int) -> tuple[int, ...]:
@@ -106,7 +114,10 @@ def _ids(image: Image.Image) -> npt.NDArray[np.int32]:
     if pixels.ndim == 3:
         channels = pixels[..., :-1] if image.mode.endswith("A") else pixels
         if (channels != channels[..., :1]).any():
-            raise ValueError("holds colours, but the classes file has ids: write its lines as `R G B name`")
+            raise ValueError(
+                "holds colours, but the classes file has ids: write its lines as `R G B name`; the colours of COCO's "
+                "panoptic PNGs number segments, another way in each image: convert these to class ids"
+            )
         pixels = channels[..., 0]
     return pixels.astype(np.int32)
 

@@ -21,7 +21,7 @@ from pipeline.data.mask_files import class_pixels, encode_png, inspect_mask, pre
 from pipeline.data.pool import in_threads
 from pipeline.data.prepared import SPLITS, DatasetInfo, Split
 from pipeline.data.similar import look_at
-from pipeline.data.source import RawDataset, relative
+from pipeline.data.source import RawDataset, relative, without_unusable_names
 from pipeline.data.write import Content, Entry, Plan, label_lines, write_dataset
 from pipeline.errors import PipelineError
 from pipeline.files import replacing_folder, user_path
@@ -32,6 +32,7 @@ BOX_SOURCES: dict[str, Callable[[Path, Path | None], RawDataset]] = {
     "yolo": yolo.read,
     "voc": voc.read,
 }
+MAX_STEM_BYTES = 200  # of the 255 that file systems allow
 SCENES_LICENCE = "CC0-1.0"
 MASK_CLASSES: Final = ("background", *scenes.CLASSES)
 
@@ -83,7 +84,7 @@ def plan_files(params: Prepare, out: Path, console: Console) -> Plan:
         raise PipelineError(f"{root} is no folder: prepare.path should name the folder of the {params.source} data")
     if out.resolve().is_relative_to(root.resolve()) or root.resolve().is_relative_to(out.resolve()):
         raise PipelineError(f"{out} and {root} overlap: the source is only read, so prepare elsewhere")
-    raw = _read(params, root)
+    raw = without_unusable_names(root, _read(params, root))
     facts = _inspect(raw, console)
     fractions: dict[Split, float] = {"val": params.val_fraction, "test": params.test_fraction}
     items, defects = check_dataset(raw, root, facts, fractions, params.seed)
@@ -158,17 +159,25 @@ def flat_names(root: Path, items: Sequence[CheckedItem]) -> list[str]:
     """Name each image in the one flat folder: its own name, or a longer one where two stems are the same.
 
     The longer ones put the split before the stem, and where that is not enough a digest of the path after it. Stems
-    that differ only in case count as the same: some file systems cannot tell them apart.
+    that differ only in case count as the same: some file systems cannot tell them apart. Very long ones are cut.
     """
-    short = [item.image.stem for item in items]
-    longer = [f"{item.split}_{item.image.stem}" for item in items]
     tags = [hashlib.sha256(relative(root, item.image).encode()).hexdigest()[:8] for item in items]
+    short = [_shortened(item.image.stem, tag) for item, tag in zip(items, tags, strict=True)]
+    longer = [f"{item.split}_{stem}" for item, stem in zip(items, short, strict=True)]
     longest = [f"{stem}_{tag}" for stem, tag in zip(longer, tags, strict=True)]
     stems = short
     for level in (longer, longest):
         counts = Counter(stem.lower() for stem in stems)
         stems = [new if counts[stem.lower()] > 1 else stem for stem, new in zip(stems, level, strict=True)]
     return [stem + item.image.suffix for stem, item in zip(stems, items, strict=True)]
+
+
+def _shortened(stem: str, tag: str) -> str:
+    """Leave room in a file name for what is put before and behind it."""
+    encoded = stem.encode()
+    if len(encoded) <= MAX_STEM_BYTES:
+        return stem
+    return f"{encoded[: MAX_STEM_BYTES - len(tag) - 1].decode(errors='ignore')}_{tag}"
 
 
 def _file_content(item: CheckedItem, legend: Legend | None) -> Content:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.data.defects import Defect
-from pipeline.data.images import LOOKS_LIKE_IMAGE
+from pipeline.data.images import LOOKS_LIKE_IMAGE, SUPPORTED
 from pipeline.data.legend import Legend
+from pipeline.data.names import check_class_name, is_usable
 from pipeline.data.prepared import Split
 from pipeline.errors import PipelineError
 
 # What people call the splits; the first is ours.
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
+    "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
-    "test": ("test",),
+    "test": ("test", "testing"),
 }
+SPLIT_NAMES_TEXT = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
+UNREAD = frozenset([".jfif", ".jpe", ".ppm", ".pgm", ".pnm", ".tga", ".psd", ".svg", ".exr", ".hdr", ".nef", ".cr2"])
 
 
 @dataclass(frozen=True)
@@ -138,25 +142,100 @@ def annotation_place(root: Path, annotations: Path | None, usual: Iterable[str])
 
 
 def find_images(folder: Path) -> list[Path]:
-    """List everything below a folder that looks like an image, sorted; unsupported formats are found later."""
-    found = [
-        Path(directory) / name
-        for directory, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if Path(name).suffix.lower() in LOOKS_LIKE_IMAGE and not name.startswith(".")
+    """List everything below a folder that looks like an image, sorted; unsupported formats are found later.
+
+    Symlinked folders are followed, each folder once and by its own path where it has one below `folder`; links to a
+    folder above it are not followed. Hidden files and folders are left out.
+
+    Raises:
+        PipelineError: if a folder cannot be read.
+
+    """
+    return sorted(path for path in _files_below(folder) if path.suffix.lower() in LOOKS_LIKE_IMAGE)
+
+
+def unread_images(root: Path, folder: Path) -> list[Defect]:
+    """Report images below a folder that `find_images` does not find."""
+    return [
+        Defect("unread_type", relative(root, path), None, f"convert it to one of {' '.join(SUPPORTED)}")
+        for path in sorted(_files_below(folder))
+        if path.suffix.lower() in UNREAD
     ]
-    return sorted(found)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Walk a folder as `find_images` says."""
+    seen = {_identity(parent) for parent in folder.resolve().parents}
+    real, links = [folder], list[Path]()
+    try:
+        while real or links:
+            here = real.pop() if real else links.pop(0)
+            if _identity(here) in seen:
+                continue
+            seen.add(_identity(here))
+            for path in visible(here):
+                if not path.is_dir():
+                    yield path
+                elif path.is_symlink():
+                    links.append(path)
+                else:
+                    real.append(path)
+    except OSError as error:
+        raise PipelineError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def visible(folder: Path) -> list[Path]:
+    """List what a folder holds, sorted, without hidden entries such as macOS' `._a.txt`.
+
+    Raises:
+        PipelineError: if it cannot be read.
+
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise PipelineError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Return what two paths of one folder have in common."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def split_folders(parent: Path) -> list[tuple[Split, Path]]:
+    """List the folders in `parent` that are named like a split in any case, also as `train2017`, in order of splits."""
+    folders = sorted(path for path in parent.iterdir() if path.is_dir())
+    return [
+        (split, path)
+        for split, names in SPLIT_NAMES.items()
+        for path in folders
+        if re.fullmatch(rf"({'|'.join(names)})[-_]?\d*", path.name.lower())
+    ]
+
+
+def without_unusable_names(root: Path, raw: RawDataset) -> RawDataset:
+    """Take out, and report, images whose names would break the lists of file names that later stages read."""
+    unusable = {item.image for item in raw.items if not is_usable(relative(root, item.image))}
+    defects = [
+        Defect("unusable_name", relative(root, image), None, f"reads {relative(root, image)!a}")
+        for image in sorted(unusable)
+    ]
+    items = tuple(item for item in raw.items if item.image not in unusable)
+    return replace(raw, items=items, defects=(*raw.defects, *defects))
 
 
 def unique_classes(classes: Sequence[str], where: Path) -> tuple[str, ...]:
     """Check a list of class names.
 
     Raises:
-        PipelineError: if it is empty or names a class twice.
+        PipelineError: if it is empty, names a class twice, or holds a name that a list of names could not hold.
 
     """
     if not classes:
         raise PipelineError(f"{where}: no class found: nothing to detect")
+    for number, name in enumerate(classes):
+        check_class_name(name, f"{where}: class {number}")
     if twice := sorted({name for name in classes if classes.count(name) > 1}):
         raise PipelineError(f"{where}: classes named more than once: {', '.join(twice)}: give each its own name")
     return tuple(classes)
@@ -180,8 +259,8 @@ def carve(items: Sequence[RawItem], root: Path, fractions: dict[Split, float], s
     """Move a share of train into each split that the source lacks.
 
     A split that the source has is left as it is, and its fraction unused. Items without a split count as train.
-    The count is the fraction of train rounded, at least 1; which images are taken depends on the seed and on their
-    names relative to the root.
+    The count is the fraction of train rounded, at least 1; one image stays in train. Which images are taken depends on
+    the seed and on their names relative to the root.
     """
     items = [replace(item, split=item.split or "train") for item in items]
     order = ranked({relative(root, item.image) for item in items if item.split == "train"}, seed, "split")
@@ -190,7 +269,7 @@ def carve(items: Sequence[RawItem], root: Path, fractions: dict[Split, float], s
     for split, fraction in fractions.items():
         if split not in present and fraction > 0:
             count = max(1, round(fraction * len(order)))
-            moved |= dict.fromkeys(order[len(moved) : len(moved) + count], split)
+            moved |= dict.fromkeys(order[len(moved) : min(len(moved) + count, len(order) - 1)], split)
     return [
         replace(item, split=moved.get(relative(root, item.image), "train")) if item.split == "train" else item
         for item in items

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.data.defects import Defect
 from pipeline.data.images import upright_size
+from pipeline.data.names import text_lines
 from pipeline.data.prepared import SPLITS, Split
 from pipeline.data.source import (
     SPLIT_NAMES,
@@ -24,8 +26,23 @@ from pipeline.data.source import (
     inside,
     relative,
     unique_classes,
+    unread_images,
+    visible,
 )
+from pipeline.data.yolo_pairs import label_file, mismatches
+from pipeline.data.yolo_rows import Text, read_rows
 from pipeline.errors import PipelineError
+from pipeline.files import read_text
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An image that a split lists, with the file and the line that name it."""
+
+    image: Path
+    split: Split
+    file: str
+    line: int
 
 
 def read(root: Path, annotations: Path | None) -> RawDataset:
@@ -33,8 +50,9 @@ def read(root: Path, annotations: Path | None) -> RawDataset:
 
     As Ultralytics does: `train`, `val` and `test` are each a folder (searched to any depth), a `.txt` list of images,
     or several of these; an image's labels stand where `/images/` in its path is `/labels/` (else beside it); no label
-    file means background; a line with a polygon counts as its bounding box; labels refer to the upright image.
-    Unlike it, a relative `path:` is looked up from the YAML file first, not from Ultralytics' settings.
+    file means background; a line with a polygon counts as its bounding box, and of one with keypoints the box is
+    taken; labels refer to the upright image. Unlike it, a relative `path:` is looked up from the YAML file first, not
+    from Ultralytics' settings.
 
     Args:
         root: the watched folder.
@@ -47,18 +65,14 @@ def read(root: Path, annotations: Path | None) -> RawDataset:
     file = _yaml_file(root, annotation_place(root, annotations, ["data.yaml"]))
     described = _load(file)
     classes = unique_classes(_names(file, described.get("names")), file)
-    base = _base(root, file, described.get("path"))
+    _check_count(file, described, classes)
+    keypoints = _keypoints(file, described)
     defects: list[Defect] = []
-    items = []
-    for split in SPLITS:
-        for image, listing, line in _images(root, base, file, split, described):
-            if isinstance(image, Defect):
-                defects.append(image)
-                continue
-            found = _boxes(root, image, len(classes))
-            defects += [box for box in found if isinstance(box, Defect)]
-            boxes = tuple(box for box in found if isinstance(box, RawBox))
-            items.append(RawItem(image, split, boxes, listing, line))
+    listed = _listed_images(root, file, described, defects)
+    labels = {entry.image: label_file(root, entry.image) for entry in listed}
+    boxes = _boxes(root, labels, len(classes), keypoints, defects)
+    items = [RawItem(one.image, one.split, boxes.get(one.image, ()), one.file, one.line) for one in listed]
+    defects += mismatches(root, labels)
     return RawDataset(classes, tuple(items), find_licence(root), tuple(defects))
 
 
@@ -66,7 +80,7 @@ def _yaml_file(root: Path, place: Path) -> Path:
     """Pick the YAML file out of what `prepare.annotations` names."""
     if place.is_file():
         return place
-    found = sorted([*place.glob("*.yaml"), *place.glob("*.yml")])
+    found = [path for path in visible(place) if path.suffix in {".yaml", ".yml"}]
     if len(found) != 1:
         came = ", ".join(path.name for path in found) or "none"
         raise PipelineError(f"{place}: expected data.yaml or one YAML file, found {came}: set prepare.annotations")
@@ -75,8 +89,8 @@ def _yaml_file(root: Path, place: Path) -> Path:
 
 def _load(file: Path) -> CommentedMap:
     try:
-        described = YAML(typ="rt").load(file.read_text(encoding="utf-8-sig"))
-    except (YAMLError, UnicodeDecodeError) as error:
+        described = YAML(typ="rt").load(read_text(file))
+    except YAMLError as error:
         raise PipelineError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(described, CommentedMap):
         raise PipelineError(f"{file}: expected keys such as train, val and names, got {type(described).__name__}")
@@ -85,18 +99,46 @@ def _load(file: Path) -> CommentedMap:
 
 def _names(file: Path, names: Any) -> list[str]:
     """Read class names from a list or from a mapping of 0, 1, 2, ... to names."""
-    if isinstance(names, list):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
+        names = [names[index] for index in range(len(names))]
+    if isinstance(names, list) and not any(name is None or isinstance(name, list | dict) for name in names):
         return [str(name) for name in names]
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        return [str(names[index]) for index in range(len(names))]
     raise PipelineError(f"{file}: names: expected a list, or a mapping of 0, 1, 2, ... to class names, got {names!r}")
+
+
+def _check_count(file: Path, described: CommentedMap, classes: Sequence[str]) -> None:
+    """Refuse an `nc` that contradicts `names`: one of the two belongs to other labels."""
+    count = described.get("nc")
+    if count is not None and count != len(classes):
+        where = f"{file}:{_line(described, 'nc')}"
+        raise PipelineError(f"{where}: nc: expected {len(classes)}, the number of names, got {count!r}: correct one")
+
+
+def _keypoints(file: Path, described: CommentedMap) -> tuple[int, int] | None:
+    """Read `kpt_shape`: how many keypoints a box has, and of how many numbers each."""
+    shape = described.get("kpt_shape")
+    if shape is None:
+        return None
+    if isinstance(shape, list) and len(shape) == 2 and all(isinstance(one, int) for one in shape):
+        count, numbers = shape
+        if count > 0 and numbers in (2, 3):
+            return count, numbers
+    where = f"{file}:{_line(described, 'kpt_shape')}"
+    raise PipelineError(
+        f"{where}: kpt_shape: expected the number of keypoints and 2 or 3, as in [17, 3], got {shape!r}"
+    )
+
+
+def _line(described: CommentedMap, key: str) -> int:
+    """Return the line of a key; 1 where it comes from a merged mapping."""
+    return int(described.lc.data[key][0]) + 1 if key in described.lc.data else 1
 
 
 def _base(root: Path, file: Path, path: Any) -> Path:
     """Find the folder that a `path:` key means; the root, too, if only its parents have changed since."""
     if path is None:
         return file.parent
-    existing = [folder for folder in (file.parent / str(path), Path(str(path))) if folder.is_dir()]
+    existing = [folder for folder in (file.parent / str(path), Path(str(path))) if _is(Path.is_dir, folder)]
     for folder in existing:
         if folder.resolve().is_relative_to(root.resolve()):
             return folder
@@ -107,96 +149,98 @@ def _base(root: Path, file: Path, path: Any) -> Path:
     raise PipelineError(f"{file}: path: {path} is no folder, neither from {file.parent} nor from here: remove the key")
 
 
-def _images(
-    root: Path, base: Path, file: Path, split: Split, described: CommentedMap
-) -> list[tuple[Path | Defect, str, int]]:
-    """List a split's images, or the defect in place of one, each with the file and line that names it."""
-    key = next((name for name in SPLIT_NAMES[split] if described.get(name)), None)
-    if key is None:
-        return []
-    places = described[key] if isinstance(described[key], list) else [described[key]]
-    line = described.lc.data[key][0] + 1
-    found: list[tuple[Path | Defect, str, int]] = []
-    for text in places:
-        place = _exists(base, str(text))
-        if place is None:
-            raise PipelineError(f"{file}:{line}: {key}: {text} is not in {base}: correct it or remove the key")
-        if place.is_dir():
-            found += [(inside(root, image), relative(root, file), line) for image in find_images(place)]
-        else:
-            found += _listed(root, base, inside(root, place))
-    return found
+def _listed_images(root: Path, file: Path, described: CommentedMap, defects: list[Defect]) -> list[Listed]:
+    """List the images of all splits; report those that do not exist, and places without any."""
+    base = _base(root, file, described.get("path"))
+    listed = []
+    for split in SPLITS:
+        key = next((name for name in SPLIT_NAMES[split] if described.get(name)), None)
+        if key is not None:
+            line = _line(described, key)
+            for text in described[key] if isinstance(described[key], list) else [described[key]]:
+                place = _exists(base, str(text))
+                if place is None:
+                    raise PipelineError(f"{file}:{line}: {key}: {text} is not in {base}: correct it or remove the key")
+                images = _images(root, base, place, Listed(file, split, relative(root, file), line), defects)
+                if not images:
+                    message = f"{key}: {text} has no image: put them there, or remove it"
+                    cut = "" if split == "train" else f"; without the key {key}, {split} is cut out of train"
+                    defects.append(Defect("empty_split", relative(root, file), line, message + cut))
+                listed += images
+    return listed
+
+
+def _images(root: Path, base: Path, place: Path, key: Listed, defects: list[Defect]) -> list[Listed]:
+    """List the images of a folder or a list; `key` says where the YAML file names it."""
+    inside(root, place)
+    if place.is_dir():
+        defects += unread_images(root, place)
+        return [replace(key, image=inside(root, image)) for image in find_images(place)]
+    return _from_list(root, base, place, key.split, defects)
 
 
 def _exists(base: Path, text: str) -> Path | None:
     """Resolve a path from the YAML file; Roboflow writes `../train/images` and means `train/images`."""
-    for candidate in (base / text, base / text.removeprefix("../")):
-        if candidate.exists():
-            return candidate
-    return None
+    spellings = dict.fromkeys([text, text.replace("\\", "/")])  # as it is, and as Windows writes it
+    candidates = (base / start for path in spellings for start in (path, path.removeprefix("../")))
+    return next((path for path in candidates if _is(Path.exists, path)), None)
 
 
-def _listed(root: Path, base: Path, file: Path) -> list[tuple[Path | Defect, str, int]]:
+def _is(check: Callable[[Path], bool], path: Path) -> bool:
+    """Check a path that a user wrote; one that the file system cannot hold does not exist."""
+    try:
+        return check(path)
+    except OSError:
+        return False
+
+
+def _from_list(root: Path, base: Path, file: Path, split: Split, defects: list[Defect]) -> list[Listed]:
     """Read a list of images, one per line: relative to the list with `./`, else to the dataset."""
     name = relative(root, file)
-    found: list[tuple[Path | Defect, str, int]] = []
-    for line, text in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+    found: list[Listed] = []
+    for line, text in enumerate(text_lines(file), 1):
         image = text.strip()
-        candidates = [file.parent / image] if image.startswith("./") else [base / image, file.parent / image]
-        existing = next((path for path in candidates if path.is_file()), None)
+        spellings = dict.fromkeys([image, image.replace("\\", "/")])
+        candidates = (
+            folder / path
+            for path in spellings
+            for folder in ([file.parent] if path.startswith("./") else [base, file.parent])
+        )
+        existing = next((path for path in candidates if _is(Path.is_file, path)), None)
         if existing is not None:
-            found.append((inside(root, existing), name, line))
+            found.append(Listed(inside(root, existing), split, name, line))
         elif image:
-            found.append((Defect("missing_image", name, line, image), name, line))
+            defects.append(Defect("missing_image", name, line, image))
     return found
 
 
-def _boxes(root: Path, image: Path, classes: int) -> list[RawBox | Defect]:
-    """Read an image's label file."""
-    size = upright_size(image)
-    labels = _label_file(root, image)
-    if size is None or not labels.is_file():
-        return []
-    name = relative(root, inside(root, labels))
-    lines = labels.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    return [_box(text, name, line, size, classes) for line, text in enumerate(lines, 1) if text.strip()]
+def _boxes(
+    root: Path, labels: dict[Path, Path], classes: int, keypoints: tuple[int, int] | None, defects: list[Defect]
+) -> dict[Path, tuple[RawBox, ...]]:
+    """Read all label files."""
+    lines: list[Text] = []
+    images: list[Path] = []
+    for image, file in labels.items():
+        size = upright_size(image)
+        if size is not None and file.is_file():
+            found = _rows(relative(root, inside(root, file)), file, size, defects)
+            lines += found
+            images += [image] * len(found)
+    boxes: dict[Path, list[RawBox]] = {}
+    rows, notes = read_rows(lines, classes, keypoints)
+    defects += [*notes, *(row for row in rows if isinstance(row, Defect))]
+    for image, row in zip(images, rows, strict=True):
+        if isinstance(row, RawBox):
+            boxes.setdefault(image, []).append(row)
+    return {image: tuple(rows) for image, rows in boxes.items()}
 
 
-def _label_file(root: Path, image: Path) -> Path:
-    """Swap the last folder named images for labels, below the root."""
-    parts = list(image.relative_to(root).parts) if image.is_relative_to(root) else list(image.parts)
-    if "images" in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-    return (root / Path(*parts)).with_suffix(".txt")
-
-
-def _box(row: str, file: str, line: int, size: tuple[int, int], classes: int) -> RawBox | Defect:
-    """Read `class cx cy w h` or `class x1 y1 x2 y2 x3 y3 ...`, both over the image's sides."""
+def _rows(name: str, file: Path, size: tuple[int, int], defects: list[Defect]) -> list[Text]:
+    """Read a label file's rows."""
     try:
-        class_number, *numbers = [float(word) for word in row.split()]
-    except ValueError:
-        return Defect("malformed", file, line, f"expected numbers, got {_short(row)!r}")
-    if not (len(numbers) == 4 or (len(numbers) >= 6 and len(numbers) % 2 == 0)):
-        expected = "a class and 4 numbers (a box), or a class and 3 or more pairs (a polygon)"
-        return Defect("malformed", file, line, f"expected {expected}, got {len(numbers) + 1} numbers: {_short(row)!r}")
-    if not math.isfinite(class_number) or class_number != int(class_number):
-        return Defect("malformed", file, line, f"expected a whole class number, got {_short(row)!r}")
-    if not 0 <= class_number < classes:
-        return Defect("unknown_class", file, line, f"class {int(class_number)}, but names has 0 to {classes - 1}")
-    return RawBox(int(class_number), _corners(numbers, size), file, line)
-
-
-def _corners(numbers: list[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Turn a normalised box or polygon into xyxy pixels."""
-    width, height = size
-    if len(numbers) == 4:
-        cx, cy, w, h = numbers
-        return (cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height
-    xs, ys = numbers[0::2], numbers[1::2]
-    if not all(map(math.isfinite, numbers)):
-        return math.nan, math.nan, math.nan, math.nan
-    return min(xs) * width, min(ys) * height, max(xs) * width, max(ys) * height
-
-
-def _short(text: str) -> str:
-    return text.strip() if len(text.strip()) <= 60 else f"{text.strip()[:57]}..."
+        lines = text_lines(file)
+    except PipelineError as error:
+        line, _, message = str(error).removeprefix(f"{file}:").partition(": ")
+        defects.append(Defect("broken_file", name, int(line), message))
+        return []
+    return [Text(text, name, line, size) for line, text in enumerate(lines, 1) if text.strip()]

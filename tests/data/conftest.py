@@ -45,9 +45,8 @@ def write_yolo(root: Path) -> None:
         for label, (x1, y1, x2, y2) in boxes:
             numbers = (x1 + x2) / 2 / WIDTH, (y1 + y2) / 2 / HEIGHT, (x2 - x1) / WIDTH, (y2 - y1) / HEIGHT
             rows.append(f"{CLASSES.index(label)} {' '.join(map(str, numbers))}\n")
-        if rows:  # an image without a label file is background
-            (root / "labels" / split).mkdir(parents=True, exist_ok=True)
-            (root / "labels" / split / f"{name}.txt").write_text("".join(rows))
+        (root / "labels" / split).mkdir(parents=True, exist_ok=True)
+        (root / "labels" / split / f"{name}.txt").write_text("".join(rows))
 
 
 def write_coco(root: Path) -> None:

@@ -203,9 +203,12 @@ def test_masks__folders_below_a_split_keep_images_and_masks_together(prepare, ro
     assert sorted(map(np.ndarray.tobytes, tagged)) == sorted(ids_of(name).tobytes() for name in "ab")
 
 
-def test_masks__folders_that_fit_no_layout_are_explained(prepare, root):
+def test_masks__images_folder_is_the_only_other_one_with_splits(prepare, root):
     (root / "images").rename(root / "pictures")
-    with pytest.raises(PipelineError, match=r"expected images/ and masks/.*found masks/, pictures/"):
+    (root / "notes").mkdir()
+    np.testing.assert_array_equal(mask_of(prepare(), "a"), ids_of("a"))
+    (root / "depth/train").mkdir(parents=True)
+    with pytest.raises(PipelineError, match=r"expected images/ and masks/.*found depth/, masks/, notes/, pictures/"):
         prepare()
 
 
@@ -350,7 +353,7 @@ def test_masks__mask_of_ignored_pixels_only_is_reported_and_a_split_of_them_is_f
         Image.fromarray(np.full(SIZE[::-1], 2, np.uint8)).save(path)
     message = failure(prepare, ignore=["car"])
     assert "val has 1 images and every pixel of their masks is ignored" in message
-    assert message.count("is ignored") == 1
+    assert message.count("of their masks is ignored") == 1
     Image.fromarray(ids_of("d")).save(root / "masks/val/d.png")
     prepare(ignore=["car"])
     assert "masks/train/a.png: every pixel is ignored" in capsys.readouterr().err
@@ -359,16 +362,15 @@ def test_masks__mask_of_ignored_pixels_only_is_reported_and_a_split_of_them_is_f
 def test_masks__images_are_checked_as_for_other_sources(prepare, root, capsys):
     shutil.copy(root / "images/train/a.jpg", root / "images/train/a2.jpg")
     shutil.copy(root / "masks/train/a.png", root / "masks/train/a2.png")
+    dataset = prepare()
+    assert "images/train/a2.jpg has the bytes of images/train/a.jpg\n" in capsys.readouterr().err
+    assert [image.name for image in dataset.images("train")] == ["a.jpg", "b.jpg", "c.jpg"]
     shutil.copy(root / "images/train/b.jpg", root / "images/train/b2.jpg")
     shutil.copy(root / "masks/train/c.png", root / "masks/train/b2.png")
-    dataset = prepare()
-    printed = capsys.readouterr().err
-    assert "images/train/a2.jpg has the bytes of images/train/a.jpg\n" in printed
-    assert "images/train/b2.jpg has the bytes of images/train/b.jpg, with another mask\n" in printed
-    assert [image.name for image in dataset.images("train")] == ["a.jpg", "b.jpg", "c.jpg"]
     shutil.copy(root / "images/train/a.jpg", root / "images/test/e.jpg")
     (root / "images/train/c.jpg").write_text("no image")
     message = failure(prepare)
+    assert "images/train/b2.jpg has the bytes of images/train/b.jpg, with another mask" in message
     assert "images/test/e.jpg in test has the bytes of images/train/a.jpg in train" in message
     assert "images/train/c.jpg: not an image" in message
 

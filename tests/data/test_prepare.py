@@ -200,7 +200,14 @@ def lines(file: str, *rows: str):
 
 
 def copy(source: str, target: str):
-    return lambda root: shutil.copy(root / source, root / target)
+    """Copy an image with its labels."""
+
+    def run(root: Path) -> None:
+        for folder, suffix in (("images", ".png"), ("labels", ".txt")):
+            old, new = ((root / folder / name).with_suffix(suffix) for name in (source, target))
+            shutil.copy(old, new)
+
+    return run
 
 
 GOOD = "0 0.5 0.5 0.5 0.5"
@@ -216,13 +223,13 @@ TOLERATED = [
     ("duplicate_box", lines(B, GOOD, GOOD), f"{B}:2: cat: xyxy 16 8 48 24", 1),
     (
         "duplicate_image",
-        copy("images/train/b.png", "images/train/b2.png"),
-        "data.yaml:1: images/train/b2.png has the bytes of images/train/b.png, with other boxes",
+        copy("train/b", "train/b2"),
+        "data.yaml:1: images/train/b2.png has the bytes of images/train/b.png",
         1,
     ),
     (
         "val_in_test",
-        copy("images/val/e.png", "images/test/e.png"),
+        copy("val/e", "test/e"),
         "data.yaml:3: images/test/e.png in test has the bytes of images/val/e.png in val",
         1,
     ),
@@ -256,7 +263,7 @@ FATAL = [
     ("unreadable_image", lines("images/train/x.gif", "GIF89a"), "images/train/x.gif: .gif is not supported"),
     (
         "leak",
-        copy("images/train/d.png", "images/test/z.png"),
+        copy("train/d", "test/z"),
         "data.yaml:3: images/test/z.png in test has the bytes of images/train/d.png in train",
     ),
     (

@@ -42,7 +42,10 @@ def test_yolo__takes_lists_of_folders_and_list_files(root):
     (root / "data.yaml").write_text(f"train: [some.txt, images/test]\nval: images/val\ntest:\n{names}")
     raw = yolo.read(root, None)
     assert [item.image.stem for item in raw.items if item.split == "train"] == ["a", "b", "f"]
-    assert [(defect.kind, defect.file, defect.line) for defect in raw.defects] == [("missing_image", "some.txt", 4)]
+    assert [(defect.kind, defect.file, defect.line) for defect in raw.defects] == [
+        ("missing_image", "some.txt", 4),
+        ("unlisted_images", "images/train", None),
+    ]
 
 
 @pytest.mark.parametrize("path", [".", "mine", "/elsewhere/long/ago/mine"])
@@ -77,7 +80,7 @@ def test_yolo__refuses_what_dvc_would_not_watch(root):
     (root.parent / "outside").mkdir()
     (root / "images/val").rename(root.parent / "outside/val")
     (root / "data.yaml").write_text("train: images/train\nval: ../outside/val\nnames: [cat, dog]\n")
-    with pytest.raises(PipelineError, match=r"outside/val/e\.png lies outside"):
+    with pytest.raises(PipelineError, match=r"outside/val lies outside"):
         yolo.read(root, None)
     (root / "images/val").symlink_to(root.parent / "outside/val")
     (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cat, dog]\n")
@@ -95,6 +98,10 @@ def test_yolo__refuses_what_dvc_would_not_watch(root):
         ("names: [cat\n", "is not valid YAML"),
         ("just text\n", "expected keys such as train"),
         ("path: nowhere\nnames: [cat]\n", "path: nowhere is no folder"),
+        (f"path: {'x' * 5000}\nnames: [cat]\n", "is no folder"),
+        (f"train: {'x' * 5000}\nnames: [cat]\n", "is not in"),
+        ("train: /\nnames: [cat]\n", "lies outside"),
+        ("train: ../..\nnames: [cat]\n", "lies outside"),
     ],
 )
 def test_yolo__explains_an_unusable_yaml(root, content, message):
