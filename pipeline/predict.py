@@ -8,9 +8,10 @@ picture = predictor.drawn(Path("street.jpg"))
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -28,6 +29,9 @@ SCORE_THRESHOLD: Final = 0.25  # these three as in `yolo predict`
 NMS_IOU: Final = 0.7
 MAX_DETECTIONS: Final = 300
 BACKGROUND: Final = "background"  # the class of this name stays uncoloured
+MAX_LABELS: Final = 20  # boxes with a label of their own: more would hide the objects, and a legend names the colors
+FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
+LEGEND_LINE, LEGEND_SCALE = 20, 0.4  # pixels, and OpenCV's font scale
 TINT: Final = 0.5
 EXPECTED: Final = "expected a bundle (.zip or unpacked) or an .onnx file"
 
@@ -112,29 +116,74 @@ class Predictor:
         found = self(pixels) if found is None else found
         return self._boxes(pixels, found) if isinstance(found, list) else self._tinted(pixels, found)
 
+    def legend(self, found: Found, width: int) -> Image:
+        """Draw the names of the classes in their colors, as a strip to put under a picture.
+
+        Args:
+            found: What the call gave.
+            width: Of the strip, in pixels.
+
+        Returns:
+            (H, width, 3) uint8 RGB; H is 0 where the picture needs none.
+
+        """
+        if isinstance(found, list):
+            names = {box.name for box in found} if len(found) > MAX_LABELS else set()
+        else:
+            names = {self.classes[index] for index in np.unique(found)} - {BACKGROUND}
+        entries = [(name, self._colour(name)) for name in self.classes if name in names]
+        strip = np.full((LEGEND_LINE * _lines(entries, width), width, 3), 255, dtype=np.uint8)
+        for name, colour, x, y in _places(entries, width):
+            cv2.rectangle(strip, (x, y + 4), (x + 12, y + 16), colour, cv2.FILLED)
+            cv2.putText(strip, printable(name), (x + 18, y + 15), FONT, LEGEND_SCALE, (0, 0, 0), 1, cv2.LINE_AA)
+        return strip
+
+    def _colour(self, name: str) -> tuple[int, int, int]:
+        """Return a class's color: the background has none among a segmenter's."""
+        names = self.classes if self.task == "detect" else [other for other in self.classes if other != BACKGROUND]
+        return colour_of(names.index(name))
+
     def _boxes(self, pixels: Image, boxes: list[Box]) -> Image:
         picture = np.ascontiguousarray(pixels.copy())
         width = max(1, round(max(picture.shape) / 300))
         scale = max(0.35, max(picture.shape) / 1200)
         for box in reversed(boxes):  # the best on top
             x0, y0, x1, y1 = (round(side) for side in box.xyxy)
-            colour = colour_of(self.classes.index(box.name))
+            colour = self._colour(box.name)
             cv2.rectangle(picture, (x0, y0), (x1, y1), (0, 0, 0), width + 2)  # a dark rim: visible on any image
             cv2.rectangle(picture, (x0, y0), (x1, y1), colour, width)
+            if len(boxes) > MAX_LABELS:
+                continue
             text = printable(f"{box.name} {box.score:.2f}")
-            (long, high), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, width)
+            (long, high), below = cv2.getTextSize(text, FONT, scale, width)
             top = y0 if y0 < high + below else y0 - high - below
             cv2.rectangle(picture, (x0, top), (x0 + long, top + high + below), colour, cv2.FILLED)
-            cv2.putText(picture, text, (x0, top + high), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), width, cv2.LINE_AA)
+            cv2.putText(picture, text, (x0, top + high), FONT, scale, (0, 0, 0), width, cv2.LINE_AA)
         return picture
 
     def _tinted(self, pixels: Image, classes: ClassMap) -> Image:
-        coloured = [index for index, name in enumerate(self.classes) if name != BACKGROUND]
         table, strength = np.zeros((256, 3)), np.zeros(256)
-        for place, index in enumerate(coloured):
-            table[index], strength[index] = colour_of(place), TINT
+        for index, name in enumerate(self.classes):
+            if name != BACKGROUND:
+                table[index], strength[index] = self._colour(name), TINT
         share = strength[classes][..., None]  # (H, W, 1)
         return np.asarray((1 - share) * pixels + share * table[classes], dtype=np.uint8)
+
+
+def _lines(entries: Sequence[tuple[str, Any]], width: int) -> int:
+    """Count the lines that a legend needs."""
+    return max((y // LEGEND_LINE + 1 for *_, y in _places(entries, width)), default=0)
+
+
+def _places(entries: Sequence[tuple[str, Any]], width: int) -> Iterator[tuple[str, Any, int, int]]:
+    """Place a legend's entries side by side, a new line where one is full."""
+    x = y = 0
+    for name, colour in entries:
+        needed = 18 + cv2.getTextSize(printable(name), FONT, LEGEND_SCALE, 1)[0][0] + 12
+        if x and x + needed > width:
+            x, y = 0, y + LEGEND_LINE
+        yield name, colour, x, y
+        x += needed
 
 
 def _load(model: Path, threads: int) -> Backend:

@@ -60,7 +60,8 @@ def predict_files(
             for name, pixels in read_frames(given):
                 found = predictor(pixels)
                 if out is not None:
-                    _write_pictures(out, name, predictor.drawn(pixels, found), found)
+                    drawn = np.concatenate([predictor.drawn(pixels, found), predictor.legend(found, pixels.shape[1])])
+                    _write_pictures(out, name, drawn, found)
                 yield Line((_json if as_json else _text)(name, found, predictor.classes))
         except PipelineError as error:
             yield _error_line(given.name, str(error), as_json)

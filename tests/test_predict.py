@@ -25,7 +25,7 @@ from pipeline.data.prepared import PreparedDataset
 from pipeline.errors import PipelineError
 from pipeline.evaluation.masks import segment
 from pipeline.export.onnx import export_onnx
-from pipeline.predict import MAX_DETECTIONS, NMS_IOU, SCORE_THRESHOLD, Predictor
+from pipeline.predict import MAX_DETECTIONS, NMS_IOU, SCORE_THRESHOLD, Box, Predictor
 from pipeline.preprocess import letterbox, load_image, undo
 from pipeline.tasks import Task
 from pipeline.text import printable
@@ -452,3 +452,16 @@ def test_predict__imports_no_torch(files: dict[Task, Path], image: Path) -> None
     command = [sys.executable, "-c", code, "predict", str(files["detect"]), str(image), "--threshold", "0.99"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     assert subprocess.check_output(command, text=True, env=environment).splitlines() == [f"{image}: nothing", "[]"]
+
+
+def test_predictor__a_legend_names_the_colors_where_labels_would_hide_the_objects(files: dict[str, Path]) -> None:
+    segmenter, detector = Predictor(files["segment"]), Predictor(files["detect"])
+    classes = np.array([[0, 1], [1, 2]], dtype=np.uint8)
+    strip = segmenter.legend(classes, 300)
+    assert strip.shape[1:] == (300, 3)
+    colors = {tuple(color) for color in strip.reshape(-1, 3).tolist()}
+    assert {segmenter._colour(segmenter.classes[index]) for index in (1, 2)} <= colors
+    box = Box((1.0, 1.0, 9.0, 9.0), 0.5, detector.classes[0])
+    assert detector.legend([box], 300).size == 0
+    assert detector.legend([box] * 21, 300).size > 0
+    assert segmenter.legend(classes, 30).shape[0] > strip.shape[0], "a narrow picture has more lines"
