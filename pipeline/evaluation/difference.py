@@ -37,7 +37,7 @@ CLOSENESS = {"fp32": Closeness(None, 0.99), "fp16": Closeness(0.25, 0.9), "int8"
 
 
 def closeness_of(precision: str) -> Closeness:
-    """Return a precision's closeness; int8-fp16 is int8."""
+    """Return a precision's closeness; int8-tensorrt is int8."""
     return CLOSENESS[precision.partition("-")[0]]
 
 

@@ -75,6 +75,7 @@ def build_engines(trained: Trained, job: EngineJob, records: Path, scratch: Path
         write_record(folder / "engine.json", record)
 
 
+TENSORRT: Final = {"int8": "int8-tensorrt"}  # the file that TensorRT takes, where it is not named as its precision
 Built = tuple[BackendBuild, Backend | None]  # the backend where it is still to be measured
 
 
@@ -92,7 +93,8 @@ def _onnxruntime_gpu(job: EngineJob, precision: str, runtime: Runtime) -> Built:
 
     if PROVIDERS[runtime] not in offered():
         return _skipped(runtime, precision, job.device, f"ONNX Runtime offers {', '.join(offered())} here")
-    file = job.exported / f"{precision}.onnx"
+    name = TENSORRT.get(precision, precision) if runtime == "onnxruntime_tensorrt" else precision
+    file = job.exported / f"{name}.onnx"
     return _built(runtime, precision, file, job.device), load(file, "cuda", runtime=runtime)
 
 
@@ -107,16 +109,13 @@ def _openvino(job: EngineJob, precision: str) -> Built:
     return _built("openvino", precision, file, job.device), load(file, runtime="openvino")
 
 
-TYPED: Final = {"int8": "int8-fp16"}  # strong typing takes the precision of the floats between Q/DQ from the file
-
-
 def _tensorrt(job: EngineJob, precision: str) -> Built:
     if reason := unavailable():
         return _skipped("tensorrt", precision, job.device, reason)
     from pipeline.export.tensorrt import build_plan
 
     plan = job.out / f"{precision}.plan"
-    source = job.exported / f"{TYPED.get(precision, precision)}.onnx"
+    source = job.exported / f"{TENSORRT.get(precision, precision)}.onnx"
     info = build_plan(source, plan, job.params.tensorrt, job.timing_caches)
     build = _built("tensorrt", precision, plan, job.device)
     return build.model_copy(update={"layer_shares": info.layer_shares}), load(plan, "cuda")

@@ -31,7 +31,7 @@ except ImportError as error:
     sys.exit(f"benchmark.py: {error}: install numpy and onnxruntime")
 
 ROOT = Path(__file__).resolve().parent
-SKIPPED = {"int8-fp16"}  # for TensorRT only: ONNX Runtime's optimiser computes it wrongly
+SKIPPED = {"int8-tensorrt"}  # for TensorRT only: ONNX Runtime's optimiser computes it wrongly
 TURN_S, UNCOUNTED = 0.25, 2
 PACKAGES = {
     "torch": ("torch",),
