@@ -126,7 +126,7 @@ def test_quantize__two_neighboring_products_fit_into_16_bits(folder: Path) -> No
         stored, source = known[made[node.input[1]].input[0]], made[made[node.input[0]].input[0]]
         scale, zero = float(known[source.input[1]]), int(known[source.input[2]])
         lowest, highest = (np.ravel(ranges[source.input[0]][end]["data"])[0] for end in ("lowest", "highest"))
-        assert 0 <= zero + min(lowest, 0) / scale + 0.51
+        assert zero + min(lowest, 0) / scale + 0.51 >= 0
         assert zero + max(highest, 0) / scale < LEVELS + 0.51
         assert (zero == 0) == (lowest >= 0)
         channels = stored.reshape(len(stored), -1).astype(int)
