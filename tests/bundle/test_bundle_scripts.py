@@ -97,6 +97,14 @@ def test_build_engine__asks_for_a_strongly_typed_engine_of_each_file(device: Pat
     assert not list((device / "engines").glob("*.partial"))
 
 
+def test_build_engine__refuses_the_int8_file_of_other_runtimes(device: Path) -> None:
+    shutil.copy(device / "models/fp32.onnx", device / "models/int8.onnx")
+    done = sh(device, "build_engine.sh", "models/int8.onnx")
+    assert done.returncode == 2
+    assert "take models/int8-tensorrt.onnx" in done.stderr
+    assert not list((device / "engines").glob("*.plan"))
+
+
 def test_build_engine__a_fixed_batch_axis_has_no_profile(device: Path) -> None:
     environment = device / "bundle.env"
     environment.write_text(environment.read_text().replace("DYNAMIC_BATCH=1", "DYNAMIC_BATCH=0"))
