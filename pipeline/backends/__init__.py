@@ -73,11 +73,11 @@ def load(path: Path, device: str = "cpu", threads: int = 0, runtime: str = "onnx
         threads: CPU threads, 0 for all that this process may use. Of this session in ONNX Runtime and OpenVINO; of the
             whole process in torch, OpenCV and numpy's BLAS, whose last `load` counts.
         runtime: What runs an `.onnx` file: onnxruntime (on the device's own provider), onnxruntime_cuda,
-            onnxruntime_tensorrt or openvino.
+            onnxruntime_tensorrt or openvino; onnxruntime_unoptimized: on the CPU, node by node, which is slow.
 
     Raises:
         PipelineError: if the path is none of these, the device is not to be had, the file lacks the pipeline's
-            metadata, or a plan was built elsewhere.
+            metadata or is for another runtime, or a plan was built elsewhere.
 
     """
     threads = threads or available_threads()
@@ -102,6 +102,29 @@ def load(path: Path, device: str = "cpu", threads: int = 0, runtime: str = "onnx
 
         return load_torch(path, device, threads)
     raise PipelineError(f"{path}: expected a checkpoint folder, an .onnx or a .plan file; `dvc repro` makes them")
+
+
+def types_of(precision: str) -> tuple[str, ...]:
+    """List the types that a file of a precision computes in: `int8-tensorrt` has half-precision floats."""
+    return ("int8", "fp16") if precision == "int8-tensorrt" else (precision,)
+
+
+def require_int8_for(path: Path, precision: str, *, tensorrt: bool) -> None:
+    """Refuse the INT8 file that is not for the runtime at hand.
+
+    Args:
+        path: The file.
+        precision: From its metadata.
+        tensorrt: Whether TensorRT computes, through ONNX Runtime or not.
+
+    """
+    if tensorrt and precision == "int8":
+        raise PipelineError(
+            f"{path}: its activations are unsigned, for ONNX Runtime and OpenVINO, and TensorRT takes signed ones "
+            "alone: use int8-tensorrt.onnx"
+        )
+    if not tensorrt and precision == "int8-tensorrt":
+        raise PipelineError(f"{path}: this INT8 file is for TensorRT alone: use int8.onnx")
 
 
 def read_metadata(path: Path, properties: dict[str, str]) -> Metadata:

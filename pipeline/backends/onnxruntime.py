@@ -8,12 +8,14 @@ from typing import Any, Final
 import numpy.typing as npt
 import onnxruntime
 
-from pipeline.backends import Array, Backend, read_metadata
+from pipeline.backends import Array, Backend, read_metadata, require_int8_for, types_of
 from pipeline.errors import PipelineError
 
 CPU: Final = "CPUExecutionProvider"
+UNOPTIMIZED: Final = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 PROVIDERS: Final = {
     "onnxruntime_cpu": CPU,
+    "onnxruntime_unoptimized": CPU,
     "onnxruntime_cuda": "CUDAExecutionProvider",
     "onnxruntime_tensorrt": "TensorrtExecutionProvider",
 }
@@ -24,6 +26,9 @@ def load_onnx(path: Path, device: str, threads: int, runtime: str) -> Backend:
 
     The CUDA provider keeps its defaults, TF32 among them. Nodes without a CUDA kernel (shapes) run on the CPU. The
     TensorRT provider has to take the whole graph; it builds its engine here, anew for each session.
+
+    ONNX Runtime 1.32 computes wrong numbers when it optimizes Q/DQ with half-precision scales, as TensorRT's INT8 file
+    has them. So that file is never optimized, and only `onnxruntime_unoptimized` runs it without TensorRT.
     """
     if not path.exists():
         raise PipelineError(f"{path} not found: run `dvc repro` to make it")
@@ -37,15 +42,19 @@ def load_onnx(path: Path, device: str, threads: int, runtime: str) -> Backend:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only
     settings = {} if kind == "cpu" else {"device_id": number or "0"}
+    if runtime == "onnxruntime_unoptimized":
+        options.graph_optimization_level = UNOPTIMIZED
     if runtime == "onnxruntime_tensorrt":
-        settings |= _allowed_types(path, options)
+        types = types_of(_precision(path, options))
+        settings |= {f"trt_{name}_enable": "1" for name in types if name != "fp32"}
+        if types == types_of("int8-tensorrt"):
+            options.graph_optimization_level = UNOPTIMIZED
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     session = _open(path, device, options, provider, settings)
     _require(provider, session.get_providers(), device)
     metadata = read_metadata(path, session.get_modelmeta().custom_metadata_map)
-    if metadata.precision == "int8-fp16":  # ONNX Runtime 1.32 computes wrong numbers when it optimises such a graph
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = _open(path, device, options, provider, settings)
+    if runtime != "onnxruntime_unoptimized":
+        require_int8_for(path, metadata.precision, tensorrt=runtime == "onnxruntime_tensorrt")
     name, shape = session.get_inputs()[0].name, session.get_inputs()[0].shape  # dynamic sides are strings
 
     def run(images: Array) -> list[npt.NDArray[Any]]:
@@ -58,7 +67,8 @@ def load_onnx(path: Path, device: str, threads: int, runtime: str) -> Backend:
 
     dynamic_batch = not isinstance(shape[0], int)
     prefix = "onnxruntime" if kind == "cpu" else runtime
-    return Backend(f"{prefix}-{metadata.precision}", device, threads, dynamic_batch, metadata, run)
+    precision = types_of(metadata.precision)[0] if runtime == "onnxruntime_tensorrt" else metadata.precision
+    return Backend(f"{prefix}-{precision}", device, threads, dynamic_batch, metadata, run)
 
 
 def offered() -> list[str]:
@@ -73,11 +83,12 @@ def _open(path: Path, device: str, options: Any, provider: str, settings: dict[s
         raise PipelineError(f"{path}: ONNX Runtime cannot load it on {device} with {provider}: {error}") from error
 
 
-def _allowed_types(path: Path, options: Any) -> dict[str, str]:
-    """Allow the TensorRT provider, which types weakly, the types that the file has beside float32, and no others."""
-    on_cpu = _open(path, "cpu", options, CPU, {})
-    precision = read_metadata(path, on_cpu.get_modelmeta().custom_metadata_map).precision
-    return {f"trt_{name}_enable": "1" for name in precision.split("-") if name != "fp32"}
+def _precision(path: Path, options: Any) -> str:
+    """Read a file's precision; TensorRT's provider types weakly and has to be told before it builds."""
+    properties = _open(path, "cpu", options, CPU, {}).get_modelmeta().custom_metadata_map
+    precision = read_metadata(path, properties).precision
+    require_int8_for(path, precision, tensorrt=True)
+    return precision
 
 
 def _require(provider: str, present: list[str], device: str) -> None:

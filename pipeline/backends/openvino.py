@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from pipeline.backends import Array, Backend, read_metadata
+from pipeline.backends import Array, Backend, read_metadata, require_int8_for
 from pipeline.errors import PipelineError
 
 PRECISIONS: Final = ("fp32", "int8")  # OpenVINO computes the floats of a whole graph in one precision: no mixed files
@@ -18,7 +18,7 @@ def load_openvino(path: Path, device: str, threads: int) -> Backend:
     """Compile a file; `load` explains the arguments. Each batch size that is run is compiled for itself, once.
 
     Raises:
-        PipelineError: if the package is missing, the device is no CPU, or the file is in half precision.
+        PipelineError: if the package is missing, the device is no CPU, or the file is in half precision or TensorRT's.
 
     """
     try:
@@ -36,6 +36,7 @@ def load_openvino(path: Path, device: str, threads: int) -> Backend:
         raise PipelineError(f"{path}: OpenVINO {openvino.__version__} cannot read it: {error}") from error
     described = {} if not model.has_rt_info("framework") else model.get_rt_info("framework").value
     metadata = read_metadata(path, {key: str(value) for key, value in described.items()})
+    require_int8_for(path, metadata.precision, tensorrt=False)
     if metadata.precision not in PRECISIONS:
         raise PipelineError(
             f"{path}: OpenVINO computes the floats of a whole graph in one precision, and this file mixes them: use "

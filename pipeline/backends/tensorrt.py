@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.backends import Array, Backend, read_metadata
+from pipeline.backends import Array, Backend, read_metadata, types_of
 from pipeline.backends.cuda import Stopwatch, device_count, gpu_name, runtime
 from pipeline.errors import PipelineError
 from pipeline.records import BatchProfile, Record, read_record
@@ -100,7 +100,8 @@ def load_plan(path: Path, device: str, threads: int) -> Backend:
         outputs = session.infer(images, timed=True)
         return outputs, dict(zip(PHASES, session.stopwatch.intervals_ms(), strict=True))
 
-    return Backend(f"tensorrt-{metadata.precision}", device, threads, session.dynamic_batch, metadata, run, phases)
+    name = f"tensorrt-{types_of(metadata.precision)[0]}"
+    return Backend(name, device, threads, session.dynamic_batch, metadata, run, phases)
 
 
 def _require_same(path: Path, info: PlanInfo, number: int) -> None:

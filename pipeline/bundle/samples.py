@@ -25,7 +25,7 @@ LIMITS: Final[dict[str, dict[str, float]]] = {
     "fp32": {"scores": 0.01, "boxes": 0.02, "box_px": 0.5, "logits": 0.01, "pixels": 0.005},
     "fp16": {"scores": 0.03, "boxes": 0.05, "box_px": 1.0, "logits": 0.03, "pixels": 0.02},
     "int8": _INT8,
-    "int8-fp16": _INT8,
+    "int8-tensorrt": _INT8,
 }
 ERRORS: Final[dict[Task, tuple[str, ...]]] = {"detect": ("scores", "boxes", "box_px"), "segment": ("logits", "pixels")}
 HEADROOM: Final = 2.0  # what a precision loses in ONNX Runtime, it may lose twice elsewhere
@@ -49,8 +49,8 @@ def sample_files(models: Mapping[str, Path], images: Sequence[Path], decoding: M
     measured = {
         name: {} if name in ORT_CANNOT else _measure(path, squares, expected, decoding) for name, path in models.items()
     }
-    if "int8-fp16" in models:
-        measured["int8-fp16"] = measured.get("int8", {})
+    if "int8-tensorrt" in models:
+        measured["int8-tensorrt"] = measured.get("int8", {})
     files = {f"samples/{index:03d}.png": _png(square) for index, square in enumerate(squares)}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **expected)  # type: ignore[arg-type]

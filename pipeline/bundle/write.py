@@ -47,7 +47,7 @@ def write_bundle(out: Path, *, export: Path, results: Path, dataset: PreparedDat
 
     Args:
         out: The zip file; written whole or not at all.
-        export: Folder with `fp32.onnx` and whichever of `fp16.onnx`, `int8.onnx`, `int8-fp16.onnx` there are.
+        export: Folder with `fp32.onnx` and whichever of `fp16.onnx`, `int8.onnx`, `int8-tensorrt.onnx` there are.
         results: Folder with the records; what is missing there, the card calls not measured.
         dataset: Its first test images become the samples.
 

@@ -43,7 +43,7 @@ CLOSENESS = {
 
 
 def closeness_of(precision: str) -> Closeness:
-    """Return a precision's closeness; int8-fp16 is int8."""
+    """Return a precision's closeness; int8-tensorrt is int8."""
     return CLOSENESS[precision.partition("-")[0]]
 
 

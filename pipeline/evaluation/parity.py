@@ -80,7 +80,7 @@ def compare(
 
 
 def budget_of(precision: str, export: Export) -> float:
-    """Return the drop that a file's precision may cost; int8-fp16 has int8's."""
+    """Return the drop that a file's precision may cost; int8-tensorrt has int8's."""
     return next(drop for name, drop in export.max_drop.items() if name == precision.partition("-")[0])
 
 

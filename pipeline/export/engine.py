@@ -112,6 +112,7 @@ def _rejection(trained: Trained, rejected: list[BackendBuild], pictures: Path) -
 
 
 REFERENCE: Final[Runtime] = "onnxruntime"
+TENSORRT: Final = {"int8": "int8-tensorrt"}  # the file that TensorRT takes, where it is not named as its precision
 Built = tuple[BackendBuild, Backend | None]  # the backend where it is still to be measured
 
 
@@ -129,7 +130,8 @@ def _onnxruntime_gpu(job: EngineJob, precision: str, runtime: Runtime) -> Built:
 
     if PROVIDERS[runtime] not in offered():
         return _skipped(runtime, precision, job.device, f"ONNX Runtime offers {', '.join(offered())} here")
-    file = job.exported / f"{precision}.onnx"
+    name = TENSORRT.get(precision, precision) if runtime == "onnxruntime_tensorrt" else precision
+    file = job.exported / f"{name}.onnx"
     return _built(runtime, precision, file, job.device), load(file, "cuda", runtime=runtime)
 
 
@@ -144,9 +146,6 @@ def _openvino(job: EngineJob, precision: str) -> Built:
     return _built("openvino", precision, file, job.device), load(file, runtime="openvino")
 
 
-TYPED: Final = {"int8": "int8-fp16"}  # strong typing takes the precision of the floats between Q/DQ from the file
-
-
 def _tensorrt(job: EngineJob, precision: str) -> Built:
     if reason := unavailable():
         return _skipped("tensorrt", precision, job.device, reason)
@@ -155,7 +154,7 @@ def _tensorrt(job: EngineJob, precision: str) -> Built:
     if reason := refused_by_dla(precision, job.params.tensorrt):
         return _skipped("tensorrt", precision, job.device, reason)
     plan = job.out / f"{precision}.plan"
-    source = job.exported / f"{TYPED.get(precision, precision)}.onnx"
+    source = job.exported / f"{TENSORRT.get(precision, precision)}.onnx"
     info = build_plan(source, plan, job.params.tensorrt, job.timing_caches)
     build = _built("tensorrt", precision, plan, job.device)
     where = fallen_back(info, job.params.tensorrt)

@@ -1,4 +1,4 @@
-"""INT8 by NVIDIA's ModelOpt, in a process of its own: its pins exclude this pipeline's onnx and onnxruntime."""
+"""INT8 for TensorRT by NVIDIA's ModelOpt, in a process of its own: its pins exclude this pipeline's onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import onnx
 
 from pipeline.backends import Array
 from pipeline.errors import PipelineError
+from pipeline.export.fp16 import write_half
 from pipeline.export.graph import properties_of, save_graph
-from pipeline.export.quantize import OPERATORS, quantizable
+from pipeline.export.quantize import OPERATORS, TENSORRT, quantizable
 from pipeline.params import Int8
 
 METHODS: Final = {"minmax": "max", "entropy": "entropy"}
 
 
 def quantize_with_modelopt(source: Path, images: Iterable[Array], out: Path, params: Int8, python: str) -> None:
-    """Write a file's Q/DQ version: the nodes that `quantize` takes, where and with which scales ModelOpt sees fit.
+    """Write a file's Q/DQ version for TensorRT, with half-precision floats: pairs and scales as ModelOpt sees fit.
 
     Args:
         source: An fp32 ONNX file of this pipeline.
@@ -51,7 +52,9 @@ def quantize_with_modelopt(source: Path, images: Iterable[Array], out: Path, par
             ],
             python,
         )  # fmt: skip
-        save_graph(onnx.load(quantized), out, {**properties_of(graph), "precision": "int8"})
+        signed = Path(folder) / "signed.onnx"
+        save_graph(onnx.load(quantized), signed, properties_of(graph))
+        write_half(signed, out, TENSORRT)
 
 
 def _run(command: list[str | Path], python: str) -> None:

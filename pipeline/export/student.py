@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from pipeline.backends import Array, load
+from pipeline.backends import Array, Backend, load
 from pipeline.data.prepared import PreparedDataset
 from pipeline.export.fp16 import write_half
 from pipeline.export.gate import Trained, check_gate, draw_least_alike, measure, parity_table
 from pipeline.export.modelopt import quantize_with_modelopt
 from pipeline.export.onnx import export_onnx
-from pipeline.export.quantize import calibrate, quantize, use_learned_ranges
+from pipeline.export.quantize import TENSORRT, calibrate, quantize, quantize_for_tensorrt, use_learned_ranges
 from pipeline.export.sensitivity import describe, rank_layers
 from pipeline.preprocess import letterbox, load_image
 from pipeline.records import Parity, write_record
@@ -33,8 +33,9 @@ def export_student(
 ) -> None:
     """Write `<precision>.onnx` for each precision, with its accuracy on the test split and its parity with torch.
 
-    Beside `int8.onnx`, `int8-fp16.onnx` has the same Q/DQ with half-precision floats: what TensorRT's strong typing
-    takes. ONNX Runtime runs it for the parity alone. Where the student was fine-tuned for INT8, both are made of that.
+    Beside `int8.onnx`, which is for CPUs, `int8-tensorrt.onnx` has signed activations and half-precision floats: what
+    TensorRT takes. ONNX Runtime runs it for the parity alone. Where the student was fine-tuned for INT8, both are made
+    of that.
 
     Args:
         trained: The student.
@@ -50,7 +51,7 @@ def export_student(
     """
     ranges = scratch / RANGES
     files = _write_files(trained, out, ranges, modelopt_python or sys.executable)
-    measured = [measure(trained, load(file), file.stat().st_size / 1e6) for file in files]
+    measured = [measure(trained, _load(file), file.stat().st_size / 1e6) for file in files]
     parities = [parity for _, parity in measured]
     if trained.export.enforce_max_drop:
         check_gate(parities, "\n".join(_advice(trained, out, ranges, parities)))
@@ -64,7 +65,7 @@ def export_student(
 
 def _write_files(trained: Trained, out: Path, ranges: Path, modelopt_python: str) -> list[Path]:
     params = trained.export
-    fp32, fp16, int8, mixed = (out / f"{name}.onnx" for name in ("fp32", "fp16", "int8", "int8-fp16"))
+    fp32, fp16, int8, signed = (out / f"{name}.onnx" for name in ("fp32", "fp16", "int8", TENSORRT))
     export_onnx(trained.checkpoint, fp32, params)
     files = [fp32]
     if "fp16" in params.precisions:
@@ -74,16 +75,21 @@ def _write_files(trained: Trained, out: Path, ranges: Path, modelopt_python: str
         source = fp32 if trained.qat is None else ranges.with_name("qat.onnx")
         if trained.qat is not None:
             export_onnx(trained.qat, source, params)
+        calibrate(source, _calibration(trained.dataset), params.int8, ranges)
+        if trained.qat is not None:
+            use_learned_ranges(source, ranges, read_ranges(trained.qat))
+        quantize(source, ranges, int8, params.int8)
         if params.int8.quantizer == "modelopt":
-            quantize_with_modelopt(source, _calibration(trained.dataset), int8, params.int8, modelopt_python)
+            quantize_with_modelopt(source, _calibration(trained.dataset), signed, params.int8, modelopt_python)
         else:
-            calibrate(source, _calibration(trained.dataset), params.int8, ranges)
-            if trained.qat is not None:
-                use_learned_ranges(source, ranges, read_ranges(trained.qat))
-            quantize(source, ranges, int8, params.int8)
-        write_half(int8, mixed)
-        files += [int8, mixed]
+            quantize_for_tensorrt(source, ranges, signed, params.int8)
+        files += [int8, signed]
     return files
+
+
+def _load(file: Path) -> Backend:
+    """Load a file in ONNX Runtime; what is TensorRT's it computes rightly without its optimizer alone."""
+    return load(file, runtime="onnxruntime_unoptimized" if file.stem == TENSORRT else "onnxruntime")
 
 
 def _calibration(dataset: PreparedDataset) -> Iterator[Array]:
@@ -95,14 +101,12 @@ def _advice(trained: Trained, out: Path, ranges: Path, parities: list[Parity]) -
     """Draw the worst images of each file that failed, and rank the layers where int8 is among them."""
     failed = [parity for parity in parities if parity.verdict == "failed"]
     for parity in failed:
-        exported = load(out / f"{parity.precision}.onnx")
+        exported = _load(out / f"{parity.precision}.onnx")
         yield draw_least_alike(ranges.parent, trained, exported, parity)
     if any(parity.precision == "fp32" for parity in failed):
         yield "fp32 should be equal to torch: try another export.opset"
     if any(parity.precision == "int8" for parity in failed):
         params, images = trained.export.int8, list(islice(_calibration(trained.dataset), RANKED_ON))
-        if not ranges.exists():
-            calibrate(out / "fp32.onnx", iter(images), params, ranges)
         yield describe(rank_layers(out / "fp32.onnx", ranges, images, params, trained.evaluate))
         yield "Or try another export.int8.calibration, or fine-tune the student with quantization: qat.enabled"
     if failed:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.backends import read_metadata
+from pipeline.backends import read_metadata, require_int8_for, types_of
 from pipeline.backends.cuda import gpu_name, runtime
 from pipeline.backends.tensorrt import PlanInfo, plan_info_path, unavailable
 from pipeline.errors import PipelineError
@@ -73,6 +73,7 @@ def build_plan(onnx_path: Path, plan: Path, params: TensorRT, timing_caches: Pat
         raise PipelineError(f"{onnx_path} not found: run `dvc repro` to make it")
     properties = {entry.key: entry.value for entry in onnx.load(onnx_path, load_external_data=False).metadata_props}
     precision = read_metadata(onnx_path, properties).precision
+    require_int8_for(onnx_path, precision, tensorrt=True)
     number = int(device.partition(":")[2] or 0)
     cuda, gpu = runtime(), gpu_name(number)
     cuda.check(cuda.handle.cudaSetDevice(number))
@@ -187,9 +188,9 @@ def _inspect(serialized: Any) -> str:
 
 
 def _require_precision(onnx_path: Path, precision: str, shares: dict[str, float]) -> None:
-    """Refuse an engine that is silently wider than its file: `int8-fp16` must have layers in both."""
+    """Refuse an engine that is silently wider than its file: `int8-tensorrt` must have layers in int8 and fp16."""
     built = ", ".join(f"{share:.0%} {name}" for name, share in shares.items()) or "no layer with a datatype"
-    if missing := [name for name in precision.split("-") if name in {"int8", "fp16"} and name not in shares]:
+    if missing := [name for name in types_of(precision) if name != "fp32" and name not in shares]:
         raise PipelineError(
             f"{onnx_path}: the file is {precision}, and TensorRT built an engine without a layer in "
             f"{' or '.join(missing)} ({built}), so it would be as slow as a wider one. Check that the file has "

@@ -20,7 +20,7 @@ MARKERS = {  # by runtime and precision
     "onnxruntime_cuda-fp32": "P", "onnxruntime_cuda-fp16": "X", "onnxruntime_cuda-int8": "*",
     "onnxruntime_tensorrt-fp32": "<", "onnxruntime_tensorrt-fp16": "1", "onnxruntime_tensorrt-int8": "2",
     "openvino-fp32": "D", "openvino-int8": "d",
-    "tensorrt-fp32": "^", "tensorrt-fp16": ">", "tensorrt-int8-fp16": "v",
+    "tensorrt-fp32": "^", "tensorrt-fp16": ">", "tensorrt-int8": "v",
 }  # fmt: skip
 STYLE = {
     "figure.dpi": 144,

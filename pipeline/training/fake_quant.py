@@ -1,10 +1,10 @@
 """INT8 as the exported file computes it, inside a model that trains: fake quantization by hooks.
 
-Symmetric int8 with zero point 0: weights per output channel, activations per tensor at the inputs of every convolution
-and linear layer. The head's output layers stay in float, and so does every bias.
+Activations are uint8 per tensor at the inputs of every convolution and linear layer, weights int8 per output channel,
+on the grids of `int8.onnx` (`pipeline.int8`). The head's output layers stay in float, and so does every bias.
 
 What ships has BatchNorm folded into its convolutions. The hooks quantize the unfolded weight, which is the same: a
-channel's scale follows its largest weight, so a factor per channel leaves the int8 numbers as they are.
+channel's scale follows its largest weights, so a factor per channel leaves the int8 numbers as they are.
 """
 
 from __future__ import annotations
@@ -22,40 +22,61 @@ from torch.utils.hooks import RemovableHandle
 from pipeline.errors import PipelineError
 from pipeline.features import output_layers
 from pipeline.files import write_text
+from pipeline.int8 import LARGEST_WEIGHT, LEVELS, TINY, activation_grid
 
 RANGES: Final = "activation_ranges.json"
-LOWEST, HIGHEST = -128, 127
+UNSIGNED, SIGNED = (0, 255), (-128, 127)
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
-Ranges = dict[str, float]  # module path -> largest magnitude of its input
+Ranges = dict[str, tuple[float, float]]  # module path -> lowest and highest value of its input
 
 
-def fake_quantize(x: Tensor, max_abs: Tensor) -> Tensor:
-    """Round to int8 and back: the numbers of ONNX's QuantizeLinear and DequantizeLinear.
+def fake_quantize(x: Tensor, scale: Tensor, zero: int = 0, levels: tuple[int, int] = SIGNED) -> Tensor:
+    """Round to 8 bits and back: the numbers of ONNX's QuantizeLinear and DequantizeLinear.
 
     The gradient is 1 where x is in range and 0 where it is clipped; the scale gets none.
 
     Args:
         x: Any shape; computed in float32, whatever its type.
-        max_abs: Magnitude that becomes 127, not below 0; broadcast against x.
+        scale: Above 0, float32; broadcast against x.
+        zero: The level of zero.
+        levels: The lowest and the highest level.
 
     """
-    scale = max_abs.detach().float() / 127
-    scale = scale.where(scale >= torch.finfo(torch.float32).tiny, 1.0)  # nothing but zeros: as ONNX Runtime does
-    return _FakeQuantize.apply(x.float(), scale).to(x.dtype)  # type: ignore[no-any-return,no-untyped-call]
+    low, high = levels
+    return _FakeQuantize.apply(x.float(), scale.detach(), low - zero, high - zero).to(x.dtype)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _FakeQuantize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
         levels = (x / scale).round_()  # to even, as ONNX; torch's own operators multiply by 1 / scale
-        ctx.save_for_backward((levels >= LOWEST) & (levels <= HIGHEST))
-        return levels.clamp_(LOWEST, HIGHEST).mul_(scale)
+        ctx.save_for_backward((levels >= low) & (levels <= high))
+        return levels.clamp_(low, high).mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (inside,) = ctx.saved_tensors
-        return gradients[0] * inside, None
+        return gradients[0] * inside, None, None, None
+
+
+def fake_quantize_input(x: Tensor, lowest: float, highest: float) -> Tensor:
+    """Round an activation of a range to uint8 and back."""
+    scale, zero = activation_grid(lowest, highest)
+    return fake_quantize(x, torch.full((), float(scale), device=x.device), zero, UNSIGNED)
+
+
+def fake_quantize_weight(weight: Tensor, axis: int) -> Tensor:
+    """Round a weight to int8 and back, with the scales of `pipeline.int8.weight_scales`; `axis` is of the channels."""
+    channels = weight.detach().float().movedim(axis, 0).flatten(1)
+    pairs = torch.stack([_largest_pair(channels), _largest_pair(-channels)]).amax(0)
+    scale = torch.maximum(channels.abs().amax(1) / LARGEST_WEIGHT, pairs / LEVELS)
+    scale = scale.where(scale >= TINY, 1.0)
+    return fake_quantize(weight, scale.reshape([-1 if place == axis else 1 for place in range(weight.ndim)]))
+
+
+def _largest_pair(channels: Tensor) -> Tensor:
+    return channels.clamp(min=0).topk(min(2, channels.shape[1]), dim=1).values.sum(1)
 
 
 def quantized_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -73,14 +94,15 @@ def observe(model: nn.Module, batches: Iterable[Tensor]) -> Ranges:
         batches: Each (N, 3, S, S) float32 RGB in [0, 1].
 
     Returns:
-        The largest magnitude of each input. Layers that only training runs are left out.
+        The lowest and the highest value of each input. Layers that only training runs are left out.
 
     """
-    found: dict[str, Tensor] = {}
+    found: dict[str, tuple[Tensor, Tensor]] = {}
 
     def watch(path: str, _layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        largest = arguments[0].abs().amax()
-        found[path] = torch.maximum(found.get(path, largest), largest)
+        ends = arguments[0].aminmax()
+        lowest, highest = found.get(path, ends)
+        found[path] = torch.minimum(lowest, ends[0]), torch.maximum(highest, ends[1])
 
     layers = quantized_layers(model.eval())
     handles = [layer.register_forward_pre_hook(partial(watch, path)) for path, layer in layers.items()]
@@ -89,7 +111,7 @@ def observe(model: nn.Module, batches: Iterable[Tensor]) -> Ranges:
             model(images)
     finally:
         remove(handles)
-    return {path: float(found[path]) for path in layers if path in found}
+    return {path: (float(found[path][0]), float(found[path][1])) for path in layers if path in found}
 
 
 def insert(model: nn.Module, ranges: Ranges) -> list[RemovableHandle]:
@@ -115,14 +137,12 @@ def remove(handles: list[RemovableHandle]) -> None:
         handle.remove()
 
 
-def _quantize(max_abs: float, layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _quantize(ends: tuple[float, float], layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Let the layer read quantized numbers: its attribute `weight` hides the parameter until the layer has run."""
-    weight, images = layer.weight, arguments[0]
+    weight = layer.weight
     assert isinstance(weight, Tensor)
-    channel = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
-    largest = weight.detach().abs().amax([axis for axis in range(weight.ndim) if axis != channel], keepdim=True)
-    layer.__dict__["weight"] = fake_quantize(weight, largest)
-    return (fake_quantize(images, torch.full((), max_abs, device=images.device)), *arguments[1:])
+    layer.__dict__["weight"] = fake_quantize_weight(weight, 1 if isinstance(layer, nn.ConvTranspose2d) else 0)
+    return (fake_quantize_input(arguments[0], *ends), *arguments[1:])
 
 
 def _restore(layer: nn.Module, *_call: Any) -> None:
@@ -138,13 +158,16 @@ def read_ranges(folder: Path) -> Ranges:
     """Read `activation_ranges.json`.
 
     Raises:
-        PipelineError: if it is missing, or is not a table of numbers.
+        PipelineError: if it is missing, or is not a table of pairs of numbers.
 
     """
     path, fix = folder / RANGES, "run `dvc repro qat` or `dvc checkout` to restore it"
     try:
-        return {str(name): float(max_abs) for name, max_abs in json.loads(path.read_text()).items()}
+        found = json.loads(path.read_text()).items()
+        return {str(name): (float(lowest), float(highest)) for name, (lowest, highest) in found}
     except FileNotFoundError:
         raise PipelineError(f"{path} not found: {fix}") from None
     except (AttributeError, TypeError, ValueError) as error:
-        raise PipelineError(f"{path}: expected a table of module paths and numbers ({error}): {fix}") from None
+        raise PipelineError(
+            f"{path}: expected a table of module paths, each with its lowest and highest value ({error}): {fix}"
+        ) from None

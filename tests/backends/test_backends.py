@@ -121,8 +121,7 @@ class SessionOnGpu:
     [
         ("fp32", {}),
         ("fp16", {"trt_fp16_enable": "1"}),
-        ("int8", {"trt_int8_enable": "1"}),
-        ("int8-fp16", {"trt_int8_enable": "1", "trt_fp16_enable": "1"}),
+        ("int8-tensorrt", {"trt_int8_enable": "1", "trt_fp16_enable": "1"}),
     ],
 )
 def test_load__tensorrt_provider_computes_all_of_a_file_in_its_own_types(
@@ -140,7 +139,20 @@ def test_load__tensorrt_provider_computes_all_of_a_file_in_its_own_types(
     assert provider == "TensorrtExecutionProvider"
     assert settings == {"device_id": "1", **types}
     assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
-    assert backend.runtime == f"onnxruntime_tensorrt-{precision}"
+    assert backend.runtime == f"onnxruntime_tensorrt-{precision.partition('-')[0]}"
+    disabled = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    assert (options.graph_optimization_level == disabled) == (precision == "int8-tensorrt")
+
+
+def test_load__tensorrt_provider_refuses_unsigned_activations(
+    onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = onnx.load(onnx_file)
+    save_graph(graph, tmp_path / "int8.onnx", {**properties_of(graph), "precision": "int8"})
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", SessionOnGpu)
+    with pytest.raises(PipelineError, match=r"TensorRT takes signed ones alone: use int8-tensorrt\.onnx"):
+        load(tmp_path / "int8.onnx", "cuda", runtime="onnxruntime_tensorrt")
 
 
 def test_load__cuda_provider_is_told_from_the_cpu_by_its_name(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

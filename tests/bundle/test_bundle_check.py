@@ -108,12 +108,14 @@ def test_check__a_model_that_does_not_load_fails_and_the_rest_is_checked(unpacke
 
 def test_check__what_it_cannot_judge_is_skipped(unpacked: Path) -> None:
     tolerances = json.loads((unpacked / "samples/tolerances.json").read_text())
-    replace(unpacked, "samples/tolerances.json", json.dumps({**tolerances, "int8-fp16": tolerances["fp32"]}).encode())
-    for name in ("int8-fp16", "mine"):
+    replace(
+        unpacked, "samples/tolerances.json", json.dumps({**tolerances, "int8-tensorrt": tolerances["fp32"]}).encode()
+    )
+    for name in ("int8-tensorrt", "mine"):
         (unpacked / f"models/{name}.onnx").write_bytes(b"never read")
     done = python(unpacked, "check.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"int8-fp16\.onnx +skipped: for TensorRT only", done.stdout)
+    assert re.search(r"int8-tensorrt\.onnx +skipped: for TensorRT only", done.stdout)
     assert re.search(r"mine\.onnx +skipped: not of this bundle", done.stdout)
 
 

@@ -88,14 +88,14 @@ def test_scripts__help_without_any_tool(device: Path, script: str) -> None:
 
 @pytest.mark.parametrize("major", [10, 11])
 def test_build_engine__asks_for_a_strongly_typed_engine_of_each_file(device: Path, major: int) -> None:
-    for name in ("fp16", "int8", "int8-fp16"):
+    for name in ("fp16", "int8", "int8-tensorrt"):
         shutil.copy(device / "models/fp32.onnx", device / f"models/{name}.onnx")
     program(device, "nvidia-smi", 'echo "NVIDIA X"')
     done = sh(device, "build_engine.sh", "--batch", "4", version=VERSIONS[major])
     assert done.returncode == 0, done.stderr
     calls = asked(device)
     assert [next(word for word in call if word.startswith("--onnx=")) for call in calls] == [
-        "--onnx=models/fp32.onnx", "--onnx=models/fp16.onnx", "--onnx=models/int8-fp16.onnx"
+        "--onnx=models/fp32.onnx", "--onnx=models/fp16.onnx", "--onnx=models/int8-tensorrt.onnx"
     ]  # fmt: skip
     version = {10: "10.3.0.26", 11: "11.4.0.26"}[major]
     for call in calls:
@@ -106,11 +106,19 @@ def test_build_engine__asks_for_a_strongly_typed_engine_of_each_file(device: Pat
         }  # fmt: skip
         assert ("--stronglyTyped" in call) == (major == 10)
         assert not call & {"--fp16", "--int8", "--best"}
-    for name in ("fp32", "fp16", "int8-fp16"):
+    for name in ("fp32", "fp16", "int8-tensorrt"):
         assert (device / f"engines/{name}.plan").is_file()
         assert (device / f"engines/{name}.layers.json").is_file()
         assert (device / f"engines/{name}.profile").read_text() == "1 4 4\n"
     assert not list((device / "engines").glob(".*"))
+
+
+def test_build_engine__refuses_the_int8_file_of_other_runtimes(device: Path) -> None:
+    shutil.copy(device / "models/fp32.onnx", device / "models/int8.onnx")
+    done = sh(device, "build_engine.sh", "models/int8.onnx")
+    assert done.returncode == 2
+    assert "take models/int8-tensorrt.onnx" in done.stderr
+    assert not list((device / "engines").glob("*.plan"))
 
 
 def test_build_engine__a_fixed_batch_axis_has_no_profile(device: Path) -> None:

@@ -135,27 +135,27 @@ def test_bundle__takes_every_precision_that_is_there(
     shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
     export = Path(shutil.copytree(shipped.export, tmp_path / "export"))
-    for precision in ("fp16", "int8", "int8-fp16"):
+    for precision in ("fp16", "int8", "int8-tensorrt"):
         with_precision(export / "fp32.onnx", export / f"{precision}.onnx", precision)
     write_bundle(tmp_path / "a.zip", export=export, results=tmp_path, dataset=mini_dataset)
     tolerances = json.loads(member(tmp_path / "a.zip", "samples/tolerances.json"))
-    assert list(tolerances) == ["fp32", "fp16", "int8", "int8-fp16"]
+    assert list(tolerances) == ["fp32", "fp16", "int8", "int8-tensorrt"]
     first = {precision: next(iter(errors.values()))["limit"] for precision, errors in tolerances.items()}
-    assert first["fp32"] < first["fp16"] < first["int8"] == first["int8-fp16"]
+    assert first["fp32"] < first["fp16"] < first["int8"] == first["int8-tensorrt"]
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        assert {"models/fp32.onnx", "models/int8-fp16.onnx"} <= set(archive.namelist())
+        assert {"models/fp32.onnx", "models/int8-tensorrt.onnx"} <= set(archive.namelist())
 
 
 def test_bundle__what_a_precision_loses_here_it_may_lose_twice_on_a_device(
     shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
     export = Path(shutil.copytree(shipped.export, tmp_path / "export"))
-    for name in ("int8", "int8-fp16"):
+    for name in ("int8", "int8-tensorrt"):
         with_precision(export / "fp32.onnx", export / f"{name}.onnx", name)
     with_weights(export / "int8.onnx", lambda weights: weights * 1.3)
     write_bundle(tmp_path / "a.zip", export=export, results=tmp_path, dataset=mini_dataset)
     tolerances = json.loads(member(tmp_path / "a.zip", "samples/tolerances.json"))
-    assert tolerances["int8-fp16"] == tolerances["int8"], "ONNX Runtime cannot measure int8-fp16"
+    assert tolerances["int8-tensorrt"] == tolerances["int8"], "ONNX Runtime cannot measure int8-tensorrt"
     for name, error in tolerances["int8"].items():
         assert error["measured"] > 0
         assert error["limit"] == max(2 * error["measured"], LIMITS["int8"][name])

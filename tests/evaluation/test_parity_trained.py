@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 from ultralytics.nn.tasks import DetectionModel
@@ -12,11 +13,13 @@ from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import SPLITS, DatasetInfo, PreparedDataset, SplitInfo, open_dataset
 from pipeline.evaluation.accuracy import evaluate
 from pipeline.evaluation.parity import compare
+from pipeline.export.fp16 import write_half
 from pipeline.export.gate import check_gate
 from pipeline.export.onnx import export_onnx
 from pipeline.params import Evaluate
+from pipeline.preprocess import letterbox, load_image
 from pipeline.training.checkpoint import save_checkpoint
-from tests.tiny import export_params_of
+from tests.tiny import export_params_of, save
 
 SIZE = 320
 IMAGES = 6
@@ -82,3 +85,18 @@ def test_export__trained_weights_pass_the_gate(
     assert parity.max_box_error_px < 0.01
     assert parity.max_score_error < 1e-4
     assert all(output.relative_l2 < 1e-4 for output in parity.outputs)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_write_half__a_trained_detectors_boxes_are_off_by_hundredths_of_a_pixel(
+    shared_folder: Path, tmp_path: Path
+) -> None:
+    size, files = 640, (tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
+    weights = load_weights(shared_folder / "weights/yolov8n-from-int8.pt", DetectionModel)
+    export_onnx(save(tmp_path / "toy", weights, size_px=size), files[0], export_params_of())
+    write_half(*files)
+    path = min((shared_folder / "data/coco128/images/val2017").glob("*.jpg"))
+    image = letterbox(load_image(path), size)[0][None]
+    expected, found = (load(file, threads=1)(image)[0][:, :4] for file in files)
+    assert np.abs(found - expected).mean() < 0.06  # each a float16 number: 0.1

@@ -118,7 +118,7 @@ def test_export_student__of_a_segmenter_writes_files_and_records(
     student = trained(checkpoint, mini_dataset, evaluate_params, **asked)
     export_student(student, tmp_path / "export", tmp_path / "records", tmp_path)
     files = {path.stem for path in (tmp_path / "export").iterdir()}
-    assert files == {"fp32", "fp16", "int8", "int8-fp16"}
+    assert files == {"fp32", "fp16", "int8", "int8-tensorrt"}
     for precision in student.export.precisions:
         exported = read_record(tmp_path / f"records/accuracy-onnxruntime-{precision}.json", Accuracy)
         size_mb = (tmp_path / f"export/{precision}.onnx").stat().st_size / 1e6
@@ -127,7 +127,7 @@ def test_export_student__of_a_segmenter_writes_files_and_records(
         parity = read_record(tmp_path / f"records/parity-onnxruntime-{precision}.json", Parity)
         assert (parity.precision, parity.score_torch) == (precision, student.accuracy.main)
         assert parity.max_drop == drops[precision.partition("-")[0]]
-    assert not (tmp_path / "records/accuracy-onnxruntime-int8-fp16.json").exists()
+    assert not (tmp_path / "records/accuracy-onnxruntime-int8-tensorrt.json").exists()
 
 
 def test_export_student__a_breach_ranks_layers_draws_images_and_records_nothing(

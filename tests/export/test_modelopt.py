@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.export.graph import module_path, properties_of
 from pipeline.export.modelopt import quantize_with_modelopt
 from pipeline.export.onnx import export_onnx
-from pipeline.export.quantize import calibrate, quantizable, quantize
+from pipeline.export.quantize import calibrate, quantizable, quantize_for_tensorrt
 from pipeline.lint.check import lint
 from pipeline.params import Int8
 from tests.tiny import awake, export_params_of, save
@@ -61,7 +61,8 @@ def test_asks_for_what_tensorrt_takes_and_ships_with_the_metadata(fp32: Path, tm
     products = {node.name for node in source.graph.node if node.op_type in {"Conv", "MatMul"}}
     assert kept == products - set(quantizable(source, INT8))
     assert {module_path(name) for name in kept} >= set(properties_of(source)["float_layers"])
-    assert properties_of(onnx.load(tmp_path / "int8.onnx")) == {**properties_of(source), "precision": "int8"}
+    expected = {**properties_of(source), "precision": "int8-tensorrt"}
+    assert properties_of(onnx.load(tmp_path / "int8.onnx")) == expected
 
 
 def test_a_failure_shows_its_last_words(fp32: Path, tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_percentile_is_not_among_its_methods() -> None:
 
 
 def error(file: Path, reference: Path) -> float:
-    found, expected = (load(path)(np.stack(IMAGES))[0] for path in (file, reference))
+    found, expected = (load(path, runtime="onnxruntime_unoptimized")(np.stack(IMAGES))[0] for path in (file, reference))
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
@@ -91,7 +92,7 @@ def test_the_real_one_makes_a_file_that_passes(fp32: Path, tmp_path: Path, metho
     quantize_with_modelopt(fp32, IMAGES, out, params, str(MODELOPT))
 
     calibrate(fp32, IMAGES, params, tmp_path / "ranges.json")
-    quantize(fp32, tmp_path / "ranges.json", tmp_path / "onnxruntime.onnx", params)
+    quantize_for_tensorrt(fp32, tmp_path / "ranges.json", tmp_path / "onnxruntime.onnx", params)
     assert error(out, fp32) < 4 * error(tmp_path / "onnxruntime.onnx", fp32)  # it quantizes residual sums as well
     assert out.stat().st_size < 0.6 * fp32.stat().st_size  # int8 weights; the graph of this model is as large as they
     assert not [finding for finding in lint(out).findings if finding.severity == "error"]

@@ -14,15 +14,25 @@ from pipeline.errors import PipelineError
 from pipeline.export.fp16 import write_half
 from pipeline.export.graph import module_path, nodes_behind, nodes_of, properties_of
 from pipeline.export.onnx import export_onnx
-from pipeline.export.quantize import OPERATORS, calibrate, quantizable, quantize, use_learned_ranges
+from pipeline.export.quantize import (
+    OPERATORS,
+    calibrate,
+    quantizable,
+    quantize,
+    quantize_for_tensorrt,
+    use_learned_ranges,
+)
+from pipeline.int8 import LEVELS
 from pipeline.params import Int8
+from pipeline.tasks import Task
 from tests.tiny import awake, export_params_of, save
 
-MODELS = {
+MODELS: dict[str, tuple[Task, str]] = {
     "micro-n.yaml": ("detect", "model.22.cv3.2.2"),
     "yolo26n.yaml": ("detect", "model.23.one2one_cv2.0.2"),
     "pspnet-mobilenet": ("segment", "model.1.classifier"),
 }
+TASKS: dict[str, Task] = {name: task for name, (task, _) in MODELS.items()} | {"unet-mobilenet": "segment"}
 INT8 = export_params_of().int8
 FLOAT, HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
@@ -40,7 +50,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     write_half(out / "fp32.onnx", out / "fp16.onnx")
     calibrate(out / "fp32.onnx", images(), INT8, out / "ranges.json")
     quantize(out / "fp32.onnx", out / "ranges.json", out / "int8.onnx", INT8)
-    write_half(out / "int8.onnx", out / "int8-fp16.onnx")
+    quantize_for_tensorrt(out / "fp32.onnx", out / "ranges.json", out / "int8-tensorrt.onnx", INT8)
     return out
 
 
@@ -59,7 +69,7 @@ def activation_scales(file: Path) -> dict[str, float]:
 
 def error(file: Path, reference: Path) -> float:
     """Return the relative error of the last output, over images."""
-    first, second = load(reference, threads=1), load(file, threads=1)
+    first, second = (load(path, threads=1, runtime="onnxruntime_unoptimized") for path in (reference, file))
     pairs = [(first(image[None])[-1], second(image[None])[-1].astype(np.float64)) for image in images()]
     return float(np.sqrt(sum(((a - b) ** 2).sum() for a, b in pairs) / sum((a**2).sum() for a, _ in pairs)))
 
@@ -78,28 +88,52 @@ def test_module_path__is_torchs_name_of_the_module(node: str, path: str) -> None
     assert module_path(node) == path
 
 
-def test_quantize__every_pair_is_what_tensorrt_takes(folder: Path) -> None:
-    model = onnx.load(folder / "int8.onnx")
+@pytest.mark.parametrize(("name", "activations"), [("int8", np.uint8), ("int8-tensorrt", np.int8)])
+def test_quantize__every_pair_is_what_its_runtimes_take(folder: Path, name: str, activations: type) -> None:
+    model = onnx.load(folder / f"{name}.onnx")
     known = constants(model)
     pairs = [node for node in model.graph.node if node.op_type in {"QuantizeLinear", "DequantizeLinear"}]
     assert pairs
     for node in pairs:
         scale, zero = known[node.input[1]], known[node.input[2]]
-        assert zero.dtype == np.int8
-        assert not zero.any()
         assert (scale > 0).all()
         if node.input[0] in known:  # weights: int8 in the file, a scale per output channel
+            assert zero.dtype == np.int8
+            assert not zero.any()
             assert known[node.input[0]].dtype == np.int8
             axis = next(attribute.i for attribute in node.attribute if attribute.name == "axis")
             assert scale.shape == (known[node.input[0]].shape[axis],)
             assert axis == 0
         else:
             assert scale.size == 1
+            assert zero.dtype == activations
+            assert name == "int8" or not zero.any()
     for node in model.graph.node:
         if node.op_type == "Conv" and len(node.input) == 3:
-            assert known[node.input[2]].dtype == np.float32  # the bias
+            assert known[node.input[2]].dtype in (np.float32, np.float16)  # the bias
         if node.op_type == "DequantizeLinear":  # a pair in front of no product only keeps a convolution from fusing
             assert {user.op_type for user in model.graph.node if node.output[0] in user.input} & set(OPERATORS)
+
+
+@pytest.mark.parametrize("folder", ["micro-n.yaml", "pspnet-mobilenet"], indirect=True)
+def test_quantize__two_neighboring_products_fit_into_16_bits(folder: Path) -> None:
+    """CPUs without VNNI add them there."""
+    model = onnx.load(folder / "int8.onnx")
+    known, made = constants(model), makers(model)
+    ranges = json.loads((folder / "ranges.json").read_text())["data"]
+    seen = 0
+    for node in [node for node in model.graph.node if node.op_type == "Conv" and node.input[1] not in known]:
+        stored, source = known[made[node.input[1]].input[0]], made[made[node.input[0]].input[0]]
+        scale, zero = float(known[source.input[1]]), int(known[source.input[2]])
+        lowest, highest = (np.ravel(ranges[source.input[0]][end]["data"])[0] for end in ("lowest", "highest"))
+        assert zero + min(lowest, 0) / scale + 0.51 >= 0
+        assert zero + max(highest, 0) / scale < LEVELS + 0.51
+        assert (zero == 0) == (lowest >= 0)
+        channels = stored.reshape(len(stored), -1).astype(int)
+        largest = np.sort(np.abs(np.stack([channels.clip(min=0), channels.clip(max=0)])), axis=2)[:, :, -2:].sum(2)
+        assert LEVELS * (largest.max() - 1) <= 32767  # each is rounded
+        seen += int(np.abs(channels).max()) > 64
+    assert seen  # more than the seven bits that any two would leave
 
 
 def test_quantize__all_but_the_heads_output_layers_and_the_decoding(folder: Path) -> None:
@@ -126,6 +160,32 @@ def test_quantize__says_what_it_is_and_comes_out_equal_twice(folder: Path, tmp_p
     first, second = (properties_of(onnx.load(folder / f"{name}.onnx")) for name in ("fp32", "int8"))
     assert second == {**first, "precision": "int8"}
     assert load(folder / "int8.onnx").runtime == "onnxruntime-int8"
+    assert properties_of(onnx.load(folder / "int8-tensorrt.onnx")) == {**first, "precision": "int8-tensorrt"}
+
+
+@pytest.mark.parametrize("folder", ["micro-n.yaml"], indirect=True)
+def test_quantize__each_runtime_refuses_the_other_ones_file(folder: Path) -> None:
+    with pytest.raises(
+        PipelineError, match=r"int8-tensorrt\.onnx: this INT8 file is for TensorRT alone: use int8\.onnx"
+    ):
+        load(folder / "int8-tensorrt.onnx")
+    pytest.importorskip("openvino")
+    with pytest.raises(PipelineError, match=r"for TensorRT alone: use int8\.onnx"):
+        load(folder / "int8-tensorrt.onnx", runtime="openvino")
+
+
+@pytest.mark.parametrize("folder", ["micro-n.yaml"], indirect=True)
+def test_quantize__says_nothing_but_one_line_of_progress(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    params = INT8.model_copy(update={"calibration": "percentile"})
+    capfd.readouterr()
+    calibrate(folder / "fp32.onnx", images(), params, tmp_path / "ranges.json")
+    quantize(folder / "fp32.onnx", tmp_path / "ranges.json", tmp_path / "int8.onnx", params)
+    out, err = capfd.readouterr()
+    assert not out
+    assert [line.split()[0] for line in err.splitlines() if line.strip()] == ["calibration"]
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("folder", ["micro-n.yaml"], indirect=True)
@@ -169,7 +229,9 @@ def test_use_learned_ranges__layers_take_them_and_the_rest_stays(folder: Path, t
     shutil.copy(folder / "ranges.json", tmp_path / "ranges.json")
     graph = onnx.load(folder / "fp32.onnx")
     node = next(n for n in graph.graph.node if n.op_type == "Conv" and n.name in quantizable(graph, INT8)[5:])
-    use_learned_ranges(folder / "fp32.onnx", tmp_path / "ranges.json", {module_path(node.name): 12.7, "absent": 1.0})
+    use_learned_ranges(
+        folder / "fp32.onnx", tmp_path / "ranges.json", {module_path(node.name): (0.0, 18.1), "absent": (0.0, 1.0)}
+    )
     quantize(folder / "fp32.onnx", tmp_path / "ranges.json", tmp_path / "int8.onnx", INT8)
     before, after = activation_scales(folder / "int8.onnx"), activation_scales(tmp_path / "int8.onnx")
     changed = f"{node.input[0]}_scale"
@@ -193,7 +255,7 @@ def test_calibrate__a_dead_layer_has_a_range_too(folder: Path, tmp_path: Path) -
     calibrate(tmp_path / "dead.onnx", images(), params, tmp_path / "ranges.json")
     quantize(tmp_path / "dead.onnx", tmp_path / "ranges.json", tmp_path / "int8.onnx", params)
     scale = activation_scales(tmp_path / "int8.onnx")["/model.0/act/Relu_output_0_scale"]
-    assert scale == pytest.approx(3.7 / 127, rel=0.01)
+    assert scale == pytest.approx(3.7 / LEVELS, rel=0.01)
 
 
 def test_calibrate__chunks_make_no_difference(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,8 +288,40 @@ def nodes_of_decoding(model: ModelProto, node: onnx.NodeProto) -> bool:
     )
 
 
-def test_write_half__of_int8_has_half_scales_and_the_same_answers(folder: Path) -> None:
-    model = onnx.load(folder / "int8-fp16.onnx")
+@pytest.mark.parametrize("name", TASKS)
+def test_write_half__nothing_in_float32_goes_through_float16(name: str, tmp_path: Path) -> None:
+    task = TASKS[name]
+    export_onnx(save(tmp_path, awake(name, task), task), tmp_path / "fp32.onnx", export_params_of())
+    write_half(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
+    calibrate(tmp_path / "fp32.onnx", images(2), INT8, tmp_path / "ranges.json")
+    quantize_for_tensorrt(tmp_path / "fp32.onnx", tmp_path / "ranges.json", tmp_path / "int8-tensorrt.onnx", INT8)
+    for file in ("fp16", "int8-tensorrt"):
+        model = onnx.load(tmp_path / f"{file}.onnx")
+        made, kinds = makers(model), kinds_of(model)
+        casts = [node for node in model.graph.node if node.op_type == "Cast" and node.input[0] in made]
+        widened = [node for node in casts if kinds[node.output[0]] == FLOAT and made[node.input[0]].op_type == "Cast"]
+        assert not [node.name for node in widened if kinds[made[node.input[0]].input[0]] == FLOAT]
+        used = {entry for node in model.graph.node for entry in node.input} | {out.name for out in model.graph.output}
+        assert not [node.name for node in model.graph.node if used.isdisjoint(node.output)]
+
+
+def test_write_half__boxes_are_finer_than_float16(tmp_path: Path) -> None:
+    size, files = 128, (tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
+    export_onnx(save(tmp_path, awake("micro-n.yaml"), size_px=size), files[0], export_params_of())
+    write_half(*files)
+    boxes = load(files[1], threads=1)(np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32))[0][:, :4]
+    assert (boxes == boxes.astype(np.float16)).mean() < 0.5  # such as zeros
+
+
+def kinds_of(model: ModelProto) -> dict[str, int]:
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    described = [*graph.input, *graph.output, *graph.value_info]
+    kinds = {value.name: value.type.tensor_type.elem_type for value in described}
+    return kinds | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+def test_quantize_for_tensorrt__has_half_scales_and_the_same_answers(folder: Path) -> None:
+    model = onnx.load(folder / "int8-tensorrt.onnx")
     known = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     pairs = [node for node in model.graph.node if node.op_type in {"QuantizeLinear", "DequantizeLinear"}]
     assert {known[node.input[1]] for node in pairs} == {HALF}
@@ -235,5 +329,6 @@ def test_write_half__of_int8_has_half_scales_and_the_same_answers(folder: Path) 
     before = sum(node.op_type.endswith("eLinear") for node in onnx.load(folder / "int8.onnx").graph.node)
     assert len(pairs) == before
     if folder.name == "micro-n.yaml":  # random deep networks amplify any rounding
-        assert error(folder / "int8-fp16.onnx", folder / "fp32.onnx") < 0.2
-    assert load(folder / "int8-fp16.onnx").runtime == "onnxruntime-int8-fp16"
+        assert error(folder / "int8-tensorrt.onnx", folder / "fp32.onnx") < 0.2
+    exported = load(folder / "int8-tensorrt.onnx", runtime="onnxruntime_unoptimized")
+    assert exported.runtime == "onnxruntime-int8-tensorrt"

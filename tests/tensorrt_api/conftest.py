@@ -35,7 +35,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         export_onnx(folder / task, folder / f"{task}.onnx", export)
     export_onnx(folder / "detect", folder / "static.onnx", export.model_copy(update={"dynamic_batch": False}))
     properties = {entry.key: entry.value for entry in onnx.load(folder / "detect.onnx").metadata_props}
-    quantized(folder / "int8-fp16.onnx", properties | {"precision": '"int8-fp16"'})
+    quantized(folder / "int8-tensorrt.onnx", properties | {"precision": '"int8-tensorrt"'})
     identity(folder / "foreign.onnx", properties, inputs=["images"], domain="com.example")
     identity(folder / "two_inputs.onnx", properties, inputs=["images", "more"])
     return folder

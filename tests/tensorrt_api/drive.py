@@ -54,7 +54,7 @@ def build(fake: faketrt.Fake, work: Path, out: Path) -> dict[str, Any]:
     make("detect")
     result["cache"].append(cache.read_text())
     result["static"] = make("static")
-    result["int8"] = make("int8-fp16")
+    result["int8"] = make("int8-tensorrt")
     result["foreign"] = message(lambda: make("foreign"))
     result["two_inputs"] = message(lambda: make("two_inputs"))
     result["no_dla"] = message(lambda: make("detect", PARAMS.model_copy(update={"dla_core": 1}), "no_dla"))
@@ -66,7 +66,7 @@ def build(fake: faketrt.Fake, work: Path, out: Path) -> dict[str, Any]:
     result["dla_used"] = make("int8-fp16", on_dla, "dla_used")
     fake.on_dla = False
     fake.silently_fp32 = True
-    result["silent"] = message(lambda: make("int8-fp16", plan="silent"))
+    result["silent"] = message(lambda: make("int8-tensorrt", plan="silent"))
     result["files"] = sorted(path.name for path in out.iterdir())
     result["heavy"] = sorted({"torch", "torchvision", "ultralytics", "cv2"} & set(sys.modules))
     return result

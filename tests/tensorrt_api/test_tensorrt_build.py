@@ -65,7 +65,7 @@ def test_build_plan__reads_back_the_precision(version: str, drive: Drive) -> Non
 @each_version
 def test_build_plan__a_silently_wider_engine_is_refused_and_not_written(version: str, drive: Drive) -> None:
     built = drive(version, "build")
-    assert "the file is int8-fp16" in built["silent"]
+    assert "the file is int8-tensorrt" in built["silent"]
     assert "without a layer in int8 or fp16 (100% fp32)" in built["silent"]
     assert not [name for name in built["files"] if name.startswith("silent")]
 

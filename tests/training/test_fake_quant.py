@@ -10,19 +10,22 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization.quant_utils import compute_scale_zp, quantize_nparray
+from onnxruntime.quantization.quant_utils import quantize_nparray
 from torch import Tensor, nn
 
 from models import build
 from pipeline.errors import PipelineError
 from pipeline.export.onnx import export_onnx
 from pipeline.features import output_layers
+from pipeline.int8 import activation_grid, weight_scales
 from pipeline.params import Params
 from pipeline.tasks import Task
 from pipeline.training.fake_quant import (
     RANGES,
     Ranges,
     fake_quantize,
+    fake_quantize_input,
+    fake_quantize_weight,
     insert,
     observe,
     quantized_layers,
@@ -31,14 +34,6 @@ from pipeline.training.fake_quant import (
     write_ranges,
 )
 from tests.tiny import CLASSES, SIZE_PX, awake, save
-
-INT8_RANGE = np.int8(-127), np.int8(127)  # what ONNX Runtime scales symmetric int8 by
-
-
-def scale_of(largest: Any) -> np.ndarray[Any, Any]:
-    """Compute ONNX Runtime's own symmetric scale."""
-    _, scale = compute_scale_zp(-largest, largest, *INT8_RANGE, symmetric=True)
-    return np.asarray(scale, dtype=np.float32)
 
 
 def session_of(nodes: list[Any], constants: dict[str, np.ndarray[Any, Any]]) -> onnxruntime.InferenceSession:
@@ -53,24 +48,25 @@ def session_of(nodes: list[Any], constants: dict[str, np.ndarray[Any, Any]]) -> 
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def onnx_pair(x: Tensor, scale: np.ndarray[Any, Any], axis: int = 0) -> Tensor:
+def onnx_pair(x: Tensor, scale: Any, zero: Any, axis: int = 0) -> Tensor:
     """Run QuantizeLinear and DequantizeLinear in ONNX Runtime."""
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], axis=axis),
         helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"], axis=axis),
     ]
-    session = session_of(nodes, {"scale": scale, "zero": np.zeros(scale.shape, dtype=np.int8)})
+    session = session_of(nodes, {"scale": np.asarray(scale), "zero": zero})
     return torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
 
 
-@pytest.mark.parametrize("max_abs", [1e-30, 3e-5, 0.37, 1.0, 4.0, 127.0, 911.3])
-def test_fake_quantize__of_activations_is_onnx_runtimes_bit_for_bit(max_abs: float) -> None:
-    spread = torch.randn(40_000) * max_abs
-    ties = (torch.arange(-300, 300) + 0.5) * max_abs / 127
-    x = torch.cat([spread, ties, torch.tensor([0.0, -0.0, max_abs, -max_abs, 1e30, -1e30])])
-    expected = onnx_pair(x, scale_of(np.float32(max_abs)))
-    found = fake_quantize(x, torch.tensor(max_abs))
-    assert torch.equal(found, expected)
+@pytest.mark.parametrize("lowest", [0.0, -0.07, -1.0])
+@pytest.mark.parametrize("highest", [1e-30, 3e-5, 0.37, 1.0, 127.0, 911.3])
+def test_fake_quantize__of_activations_is_onnx_runtimes_bit_for_bit(lowest: float, highest: float) -> None:
+    scale, zero = activation_grid(lowest * highest, highest)
+    spread = torch.randn(40_000) * highest * 2
+    ties = (torch.arange(-300, 300) + 0.5) * float(scale)
+    x = torch.cat([spread, ties, torch.tensor([0.0, -0.0, highest, -highest, 1e30, -1e30])])
+    found = fake_quantize_input(x, lowest * highest, highest)
+    assert torch.equal(found, onnx_pair(x, scale, np.array(zero, np.uint8)))
     assert found.unique().numel() == 256
 
 
@@ -78,38 +74,48 @@ def test_fake_quantize__of_activations_is_onnx_runtimes_bit_for_bit(max_abs: flo
 def test_fake_quantize__of_weights_is_onnx_runtimes_bit_for_bit(axis: int) -> None:
     weight = torch.randn(32, 32, 3, 3) * torch.logspace(-6, 2, 32).view([-1 if a == axis else 1 for a in range(4)])
     weight.select(axis, 3).zero_()
-    others = [a for a in range(4) if a != axis]
-    largest = weight.abs().amax(others, keepdim=True)
-    scales = np.stack([scale_of(peak) for peak in largest.flatten().numpy()])
+    scales = weight_scales(weight.numpy(), axis)
     assert scales[3] == 1
-    found = fake_quantize(weight, largest)
-    assert torch.equal(found, onnx_pair(weight, scales, axis))
+    found = fake_quantize_weight(weight, axis)
+    assert torch.equal(found, onnx_pair(weight, scales, np.zeros(32, np.int8), axis))
     for channel in (0, 3, 17):
         stored = quantize_nparray(
-            TensorProto.INT8, weight.select(axis, channel).numpy(), scales[channel], np.int8(0), *INT8_RANGE
+            TensorProto.INT8, weight.select(axis, channel).numpy(), scales[channel], np.int8(0), -127, 127
         )
         assert np.array_equal(found.select(axis, channel).numpy(), stored * scales[channel])
+
+
+def test_fake_quantize__a_channel_of_one_weight_takes_all_levels() -> None:
+    weight = torch.randn(8, 1, 1, 1)
+    torch.testing.assert_close(fake_quantize_weight(weight, 0), weight)
 
 
 def test_fake_quantize__a_factor_per_channel_leaves_the_int8_numbers_as_they_are() -> None:
     """So the unfolded weight is quantized as the one with BatchNorm folded in."""
     weight, factor = torch.randn(64, 32, 3, 3), torch.randn(64, 1, 1, 1) * 5
-    peaks = weight.abs().amax((1, 2, 3), keepdim=True)
-    unfolded = factor * fake_quantize(weight, peaks)
-    folded = fake_quantize(factor * weight, (factor * weight).abs().amax((1, 2, 3), keepdim=True))
+    unfolded, folded = factor * fake_quantize_weight(weight, 0), fake_quantize_weight(factor * weight, 0)
     torch.testing.assert_close(unfolded, folded, rtol=1e-6, atol=0)
 
 
 def test_fake_quantize__gradient_is_one_inside_and_zero_where_it_clips() -> None:
     x = torch.tensor([0.0, 0.4, -1.0, 1.0, 1.02, -1.01, -5.0, 3.0], requires_grad=True)
-    fake_quantize(x, torch.tensor(1.0)).backward(torch.full((8,), 3.0))
+    fake_quantize(x, torch.tensor(1.0) / 127).backward(torch.full((8,), 3.0))
     assert x.grad is not None
     assert x.grad.tolist() == [3, 3, 3, 3, 0, 3, 0, 0]  # -1.01 still rounds to -128, 1.02 to 130
 
 
+def test_fake_quantize__outliers_are_kept_as_far_as_levels_reach() -> None:
+    x = torch.tensor([1.3, 1.5, -0.1], requires_grad=True)
+    found = fake_quantize_input(x, 0.0, 1.0)
+    found.sum().backward()
+    assert found.tolist() == pytest.approx([1.3, 255 / 181, 0.0], abs=0.003)
+    assert x.grad is not None
+    assert x.grad.tolist() == [1, 0, 0]
+
+
 def test_fake_quantize__zeros_stay_zeros_and_train() -> None:
     x = torch.zeros(5, requires_grad=True)
-    found = fake_quantize(x, torch.tensor(0.0))
+    found = fake_quantize_input(x, 0.0, 0.0)
     found.sum().backward()
     assert found.tolist() == [0] * 5
     assert x.grad is not None
@@ -118,9 +124,9 @@ def test_fake_quantize__zeros_stay_zeros_and_train() -> None:
 
 def test_fake_quantize__keeps_half_precision() -> None:
     x = torch.randn(100).half()
-    found = fake_quantize(x, torch.tensor(2.0).half())
+    found = fake_quantize_input(x, -1.0, 2.0)
     assert found.dtype == torch.float16
-    assert torch.equal(found, fake_quantize(x.float(), torch.tensor(2.0)).half())
+    assert torch.equal(found, fake_quantize_input(x.float(), -1.0, 2.0).half())
 
 
 # -- in a model
@@ -199,7 +205,7 @@ def test_insert__gradients_reach_the_plain_parameters() -> None:
 def test_insert__training_through_it_brings_a_coarse_student_nearer_to_its_float_self() -> None:
     model, x = awake("micro-n-sem.yaml", "segment"), images()
     target = answer(model, x)
-    coarse = {path: 8 * max_abs for path, max_abs in observe(model, [x]).items()}
+    coarse = {path: (16 * lowest, 16 * highest) for path, (lowest, highest) in observe(model, [x]).items()}
     insert(model, coarse)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
     losses = []
@@ -212,11 +218,11 @@ def test_insert__training_through_it_brings_a_coarse_student_nearer_to_its_float
     assert sum(losses[-5:]) / 5 < 0.7 * losses[0]
 
 
-def test_observe__keeps_the_largest_input_of_all_batches_and_leaves_training_layers_out() -> None:
+def test_observe__keeps_the_range_of_all_batches_and_leaves_training_layers_out() -> None:
     model = awake("yolo26n-sem.yaml", "segment")
     dark, bright = images() / 4, images()
     ranges = observe(model, [dark, bright, dark])
-    assert ranges["model.0.conv"] == float(bright.max())
+    assert ranges["model.0.conv"] == (float(min(dark.min(), bright.min())), float(bright.max()))
     assert ranges == observe(model, [bright, dark])
     assert set(ranges) < set(quantized_layers(model)), "the auxiliary head runs in training alone"
     assert not any(layer._forward_pre_hooks for layer in quantized_layers(model).values())
@@ -238,7 +244,8 @@ def test_insert__every_kind_of_layer_is_quantized_along_its_output_channels() ->
     for weight, axis in zip(seen.values(), (0, 1, 0), strict=True):
         for channel in weight.unbind(axis):
             assert channel.unique().numel() <= 255
-            levels = channel / channel.abs().max() * 127
+            scale = float(weight_scales(channel.detach().numpy()[None], 0)[0])
+            levels = channel / channel.abs().max() * (channel.abs().max() / scale).round()
             torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-3)
 
 
@@ -256,7 +263,7 @@ def module_of(node: str) -> str:
 
 
 def with_pairs(path: Path, ranges: Ranges) -> bytes:
-    """Put Q/DQ in front of a file's convolutions: int8 weights per channel, activations by their ranges."""
+    """Put Q/DQ in front of a file's convolutions: int8 weights per channel, uint8 activations by their ranges."""
     model = onnx.load(path)
     weights = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
     nodes: list[Any] = []
@@ -264,13 +271,15 @@ def with_pairs(path: Path, ranges: Ranges) -> bytes:
         module = module_of(node.name)
         if node.op_type == "Conv" and module in ranges:
             weight = weights[node.input[1]]
-            scales = np.stack([scale_of(abs(channel).max()) for channel in weight])
-            for index, scale in enumerate((scale_of(np.float32(ranges[module])), scales)):
+            step, zero = activation_grid(*ranges[module])
+            grids = (
+                (np.asarray(step), np.array(zero, np.uint8)),
+                (weight_scales(weight, 0), np.zeros(len(weight), np.int8)),
+            )
+            for index, grid in enumerate(grids):
                 name = f"{node.name}:{index}"
-                model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}:scale"))
-                model.graph.initializer.append(
-                    numpy_helper.from_array(np.zeros(scale.shape, dtype=np.int8), f"{name}:zero")
-                )
+                for end, value in zip(("scale", "zero"), grid, strict=True):
+                    model.graph.initializer.append(numpy_helper.from_array(value, f"{name}:{end}"))
                 ends = [f"{name}:scale", f"{name}:zero"]
                 nodes.append(helper.make_node("QuantizeLinear", [node.input[index], *ends], [f"{name}:q"], axis=0))
                 nodes.append(helper.make_node("DequantizeLinear", [f"{name}:q", *ends], [f"{name}:dq"], axis=0))

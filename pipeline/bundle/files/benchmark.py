@@ -42,7 +42,7 @@ except ImportError:
     Image = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).resolve().parent
-SKIPPED = {"int8-fp16"}  # for TensorRT only: ONNX Runtime's optimiser computes it wrongly
+SKIPPED = {"int8-tensorrt"}  # for TensorRT only: ONNX Runtime's optimiser computes it wrongly
 TURN_S, UNCOUNTED = 0.25, 2
 WARMUP_S, TOLERANCE = (
     (0.5, 5.0),

@@ -16,7 +16,8 @@ Build TensorRT engines on this device, one per ONNX file, for TensorRT 10 and 11
     --workspace MIB  memory that the builder may use (default 1024)
 
 An engine runs only on the GPU, operating system and TensorRT version that built it. Its precision is the ONNX file's:
-the network is strongly typed, no flag lowers it. For int8, models/int8-fp16.onnx is taken before models/int8.onnx.
+the network is strongly typed, no flag lowers it. For int8, models/int8-tensorrt.onnx is taken; TensorRT refuses the
+unsigned activations of models/int8.onnx.
 
 Writes engines/NAME.plan, NAME.profile (its smallest, tuned and largest batch), NAME.layers.json (every layer with its
 precision: the proof of what was built) and NAME.log, and engines/timing-GPU-VERSION.cache, which makes the next build on
@@ -57,9 +58,8 @@ if [ "$batch" -gt 1 ] && [ "$DYNAMIC_BATCH" = 0 ]; then
     fail "--batch $batch: these models take one image at a time; export with export.dynamic_batch: true"
 fi
 if [ $# -eq 0 ]; then
-    for name in fp32 fp16 int8-fp16 int8; do
+    for name in fp32 fp16 int8-tensorrt; do
         [ -f "models/$name.onnx" ] || continue
-        if [ "$name" = int8 ] && [ -f models/int8-fp16.onnx ]; then continue; fi
         set -- "$@" "models/$name.onnx"
     done
 fi
@@ -78,6 +78,7 @@ publish() {
 for model in "$@"; do
     [ -f "$model" ] || fail "$model: no such file; models/ has $(ls models)"
     name=$(basename "$model" .onnx)
+    [ "$name" != int8 ] || fail "$model: its activations are unsigned, which TensorRT refuses: take models/int8-tensorrt.onnx"
     engine=engines/$name
     set -- "--onnx=$model" "--saveEngine=$work/plan" "--memPoolSize=workspace:$workspace" \
         --builderOptimizationLevel=3 --profilingVerbosity=detailed "--exportLayerInfo=$work/layers" --skipInference

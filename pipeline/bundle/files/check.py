@@ -36,7 +36,7 @@ except ImportError as error:
     sys.exit(f"check.py: {error}: install numpy, pillow and onnxruntime")
 
 Outputs = dict[str, Any]  # output name -> array with the samples in front
-ORT_CANNOT = {"int8-fp16"}  # ONNX Runtime's optimiser computes it wrongly
+ORT_CANNOT = {"int8-tensorrt"}  # ONNX Runtime's optimiser computes it wrongly
 MATCH_IOU = 0.7
 CUDART = ("libcudart.so", "libcudart.so.12", "libcudart.so.13")
 
