@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.errors import PipelineError
-from pipeline.lint import numbers, operators, platform, quantisation, restrictions, structure
+from pipeline.lint import control_flow, convolution, numbers, operators, platform
+from pipeline.lint import quantisation, restrictions, shapes, structure
 from pipeline.lint.graph import Graph, read_graph
 from pipeline.lint.report import Finding, Report
 from pipeline.lint.rule import Rule, Target
@@ -18,6 +19,9 @@ RULES: Final[dict[str, Rule]] = {
     **structure.RULES,
     **operators.RULES,
     **restrictions.RULES,
+    **convolution.RULES,
+    **shapes.RULES,
+    **control_flow.RULES,
     **quantisation.RULES,
     **numbers.RULES,
     **platform.RULES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,8 @@ class Graph:
     constants: dict[str, TensorProto]  # initialisers and Constant nodes
     fixed: set[str]  # what follows from constants and static shapes alone
     producers: dict[str, NodeProto]
+    foreign: list[NodeProto]  # nodes of another domain that TensorRT reads as ONNX's operator of that name
+    late: list[NodeProto]  # nodes that stood in the file before the node that makes their input
     consumers: dict[str, list[tuple[NodeProto, int]]]  # node and number of its input
 
     def value(self, name: str) -> npt.NDArray[Any] | None:
@@ -76,7 +79,12 @@ def read_graph(path: Path) -> Graph:
         raise PipelineError(f"{path}: damaged, it has names that are no text: copy or export it again")
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    return _index(path, _inferred(model))
+    graphs = list(subgraphs(model.graph))
+    late = [node for graph in graphs for node in misplaced(graph)]
+    foreign = [renamed for graph in graphs for node in graph.node if (renamed := _adopt(node))]
+    for graph in graphs:
+        _sort(graph)
+    return _index(path, _inferred(model), late, foreign)
 
 
 def name_of(node: NodeProto) -> str:
@@ -98,9 +106,12 @@ def subgraphs(graph: GraphProto) -> Iterator[GraphProto]:
     yield graph
     for node in graph.node:
         for entry in node.attribute:
-            bodies = [entry.g] if entry.type == AttributeProto.GRAPH else entry.graphs
-            for body in bodies:
+            for body in _bodies(entry):
                 yield from subgraphs(body)
+
+
+def _bodies(entry: AttributeProto) -> list[GraphProto]:
+    return [entry.g] if entry.type == AttributeProto.GRAPH else list(entry.graphs)
 
 
 def standard(node: NodeProto) -> bool:
@@ -115,6 +126,54 @@ def schema_of(node: NodeProto, opset: int) -> onnx.defs.OpSchema | None:
     return None
 
 
+def _adopt(node: NodeProto) -> NodeProto | None:
+    """Give a node of a foreign domain ONNX's own if it is named as one of its operators: the parser reads the name alone.
+
+    Returns:
+        The node as it was; None if nothing changed.
+
+    """
+    if standard(node) or not onnx.defs.has(node.op_type):
+        return None
+    before = NodeProto.FromString(node.SerializeToString())
+    node.domain = ""
+    return before
+
+
+def misplaced(graph: GraphProto) -> list[NodeProto]:
+    """List the nodes that stand before the node that makes their input."""
+    later = {name for node in graph.node for name in node.output}
+    found = []
+    for node in graph.node:
+        if later.intersection(_read(node)):
+            found.append(node)
+        later.difference_update(node.output)
+    return found
+
+
+def _read(node: NodeProto) -> set[str]:
+    """Collect the names that a node and the bodies within it read."""
+    bodies = [body for entry in node.attribute for body in _bodies(entry)]
+    return {*node.input, *(name for body in bodies for inner in body.node for name in _read(inner))} - {""}
+
+
+def _sort(graph: GraphProto) -> None:
+    """Put the nodes in order, as TensorRT does; a cycle stays."""
+    makers = {name: number for number, node in enumerate(graph.node) for name in node.output}
+    needs = {
+        number: {makers[name] for name in _read(node) if name in makers} for number, node in enumerate(graph.node)
+    }
+    try:
+        order = list(TopologicalSorter(needs).static_order())
+    except CycleError:
+        return
+    if any(maker > number for number, makers_of in needs.items() for maker in makers_of):
+        nodes = [graph.node[number] for number in order]
+        copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(copies)
+
+
 def _complete(node: NodeProto, opset: int) -> bool:
     schema = schema_of(node, opset)
     return schema is None or (len(node.input) >= schema.min_input and len(node.output) >= schema.min_output)
@@ -127,7 +186,7 @@ def _inferred(model: ModelProto) -> ModelProto:
         return model
 
 
-def _index(path: Path, model: ModelProto) -> Graph:
+def _index(path: Path, model: ModelProto, late: list[NodeProto], foreign: list[NodeProto]) -> Graph:
     graphs = list(subgraphs(model.graph))
     opset = max((entry.version for entry in model.opset_import if entry.domain in OWN), default=1)
     nodes = [node for graph in graphs for node in graph.node if _complete(node, opset)]
@@ -157,6 +216,8 @@ def _index(path: Path, model: ModelProto) -> Graph:
         fixed=_fixed(nodes, set(constants), shapes),
         producers={name: node for node in nodes for name in node.output},
         consumers=consumers,
+        foreign=foreign,
+        late=late,
     )
 
 

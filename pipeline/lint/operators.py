@@ -77,6 +77,12 @@ def check_plugin(graph: Graph, _: Target) -> Iterator[Place]:
             yield Place(name_of(node), f"{node.domain}.{node.op_type} is no ONNX operator")
 
 
+def check_foreign_domain(graph: Graph, _: Target) -> Iterator[Place]:
+    """Find operators of a foreign domain that TensorRT reads as ONNX's own."""
+    for node in graph.foreign:
+        yield Place(name_of(node), f"{node.domain}.{node.op_type}, which TensorRT reads as ONNX's {node.op_type}")
+
+
 def check_tensorrt_plugin(graph: Graph, _: Target) -> Iterator[Place]:
     """Find operators that TensorRT itself may bring."""
     for node in graph.nodes:
@@ -135,5 +141,6 @@ RULES: Final[dict[str, Rule]] = {
     "operator": Rule("error", check_operator, "export the model without it, or write a TensorRT plugin of that name"),
     "operator-type": Rule("error", check_operator_type, "cast its input, or export the model without it"),
     "plugin": Rule("error", check_plugin, "export to standard operators, or load a plugin of that name"),
+    "foreign-domain": Rule("warning", check_foreign_domain, "see that both mean the same, or export to ONNX's own"),
     "tensorrt-plugin": Rule("warning", check_tensorrt_plugin, "see that libnvinfer_plugin of this version has it"),
 }
