@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.errors import PipelineError
-from pipeline.lint import control_flow, convolution, numbers, operators, platform
-from pipeline.lint import quantisation, restrictions, shapes, structure
+from pipeline.lint import (
+    control_flow,
+    convolution,
+    numbers,
+    operators,
+    platform,
+    quantisation,
+    restrictions,
+    shapes,
+    structure,
+)
 from pipeline.lint.graph import Graph, read_graph
 from pipeline.lint.report import Finding, Report
 from pipeline.lint.rule import Rule, Target

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from onnx import GraphProto
+from onnx import GraphProto, NodeProto, TensorProto
 
 from pipeline.lint.graph import Graph, attribute, name_of, standard
 from pipeline.lint.operators import type_name
@@ -21,6 +21,8 @@ def check_branches(graph: Graph, _: Target) -> Iterator[Place]:
         outputs = [[entry.name for entry in body.output] for body in branches]
         if len(outputs[0]) != len(outputs[1]):
             yield Place(name_of(node), f"If whose branches have {len(outputs[0])} and {len(outputs[1])} outputs")
+        if graph.types.get(node.input[0], TensorProto.BOOL) != TensorProto.BOOL:
+            yield Place(name_of(node), f"If whose condition is {type_name(graph.types[node.input[0]])}, not BOOL")
         if node.input[0] not in graph.fixed:
             for then, other in zip(*outputs, strict=False):
                 if found := _unlike(graph, then, other):
@@ -28,13 +30,27 @@ def check_branches(graph: Graph, _: Target) -> Iterator[Place]:
 
 
 def check_loop(graph: Graph, _: Target) -> Iterator[Place]:
-    """Find state of a Loop that changes its type or shape."""
+    """Find state of a Loop that changes its type or shape, and inputs that TensorRT wants."""
     for node in graph.nodes:
-        body = attribute(node, "body") if standard(node) and node.op_type == "Loop" else None
+        body = attribute(node, "body") if standard(node) and node.op_type in {"Loop", "Scan"} else None
         if isinstance(body, GraphProto):
+            for found in _interface_faults(node, body):
+                yield Place(name_of(node), f"{node.op_type} {found}")
+        if isinstance(body, GraphProto) and node.op_type == "Loop":
             for before, after in zip(node.input[2:], body.output[1:], strict=False):
                 if found := _unlike(graph, before, after.name, sides=True):
                     yield Place(name_of(node), f"Loop whose state changes: {found}")
+
+
+def _interface_faults(node: NodeProto, body: GraphProto) -> Iterator[str]:
+    if node.op_type == "Scan":
+        if attribute(node, "num_scan_inputs", 0) == len(node.input):
+            yield "without state"
+        return
+    if not node.input[1]:
+        yield "without a condition"
+    if not node.input[0] and len(body.output) > len(node.input) - 1:
+        yield "that collects outputs without a trip count"
 
 
 def _unlike(graph: Graph, one: str, other: str, sides: bool = False) -> str:

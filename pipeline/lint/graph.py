@@ -127,7 +127,7 @@ def schema_of(node: NodeProto, opset: int) -> onnx.defs.OpSchema | None:
 
 
 def _adopt(node: NodeProto) -> NodeProto | None:
-    """Give a node of a foreign domain ONNX's own if it is named as one of its operators: the parser reads the name alone.
+    """Give a node named as one of ONNX's operators ONNX's own domain: the parser reads the name alone.
 
     Returns:
         The node as it was; None if nothing changed.
@@ -160,9 +160,7 @@ def _read(node: NodeProto) -> set[str]:
 def _sort(graph: GraphProto) -> None:
     """Put the nodes in order, as TensorRT does; a cycle stays."""
     makers = {name: number for number, node in enumerate(graph.node) for name in node.output}
-    needs = {
-        number: {makers[name] for name in _read(node) if name in makers} for number, node in enumerate(graph.node)
-    }
+    needs = {number: {makers[name] for name in _read(node) if name in makers} for number, node in enumerate(graph.node)}
     try:
         order = list(TopologicalSorter(needs).static_order())
     except CycleError:
@@ -181,9 +179,33 @@ def _complete(node: NodeProto, opset: int) -> bool:
 
 def _inferred(model: ModelProto) -> ModelProto:
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        if any(node.op_type == "Loop" for graph in subgraphs(inferred.graph) for node in graph.node):
+            _describe_state(inferred)
+            inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
     except onnx.shape_inference.InferenceError:  # the rule `invalid` says what is wrong
         return model
+    return inferred
+
+
+def _describe_state(model: ModelProto) -> None:
+    """Give the state in the body of a Loop the shape that it starts with: ONNX's inference leaves it out."""
+    graphs = list(subgraphs(model.graph))
+    known = {entry.name: entry.type for graph in graphs for entry in (*graph.value_info, *graph.input)}
+    known |= {
+        tensor.name: onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+        for graph in graphs
+        for tensor in graph.initializer
+    }
+    for node in (node for graph in graphs for node in graph.node if node.op_type == "Loop"):
+        body = attribute(node, "body")
+        if isinstance(body, GraphProto):
+            for name, inner in zip(node.input[2:], body.input[2:], strict=False):
+                if name in known and known[name].tensor_type.HasField("shape"):
+                    inner.type.CopyFrom(known[name])
+            for outer in body.output[1 : 1 + len(node.input[2:])]:
+                outer.type.tensor_type.ClearField("shape")
+            del body.value_info[:]
 
 
 def _index(path: Path, model: ModelProto, late: list[NodeProto], foreign: list[NodeProto]) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -52,11 +53,12 @@ def check_tensor_type(graph: Graph, _: Target) -> Iterator[Place]:
         if entry.type.HasField("tensor_type") and kind and kind not in TYPES:
             yield Place(entry.name, f"a tensor of {type_name(kind)}")
     for name, tensor in graph.constants.items():
-        if name in graph.outputs and tensor.data_type in QUANTISED:
-            yield Place(name, f"weights of {type_name(tensor.data_type)} as an output")
+        users = {node.op_type for node, _number in graph.consumers.get(name, [])}
+        if tensor.data_type in QUANTISED and (name in graph.outputs or not users <= QDQ):
+            yield Place(name, f"weights of {type_name(tensor.data_type)} that no DequantizeLinear takes")
         elif tensor.data_type not in TYPES:
             yield Place(name, f"weights of {type_name(tensor.data_type)}")
-        elif tensor.data_type in PACKED and tensor.int32_data:
+        elif tensor.data_type in PACKED and tensor.int32_data and math.prod(tensor.dims) > 1:
             yield Place(name, f"weights of {type_name(tensor.data_type)} that are not stored as raw data")
 
 

@@ -37,15 +37,20 @@ def check_zero_point(graph: Graph, _: Target) -> Iterator[Place]:
             if scale is not None and zero is not None and volume(scale) != volume(zero):
                 yield Place(name_of(node), f"{node.op_type} with {volume(zero)} zero points for {volume(scale)} scales")
             value = graph.value(node.input[2])
-            if value is not None and np.any(value.astype(np.float32) != 0):
+            floating = type_name(graph.types[node.input[2]]).startswith(("FP8", "FLOAT8"))
+            if value is not None and not floating and np.any(value.astype(np.float32) != 0):
                 yield Place(name_of(node), f"{node.op_type} with a zero point that is not 0")
 
 
 def check_uint8(graph: Graph, _: Target) -> Iterator[Place]:
-    """Find unsigned data that is dequantised without a quantiser before it."""
+    """Find unsigned data that is dequantised without a quantiser before it, and quantisers that ask for it."""
     for node, kind in _pairs(graph):
-        if kind == TensorProto.UINT8 and node.op_type == "DequantizeLinear" and not _quantised(graph, node.input[0]):
+        if kind != TensorProto.UINT8:
+            continue
+        if node.op_type == "DequantizeLinear" and not _quantised(graph, node.input[0]):
             yield Place(name_of(node), "DequantizeLinear of UINT8")
+        elif attribute(node, "output_dtype", 0) == TensorProto.UINT8:
+            yield Place(name_of(node), "QuantizeLinear with output_dtype UINT8")
 
 
 def check_uint8_quantiser(graph: Graph, _: Target) -> Iterator[Place]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from onnx import NodeProto
 
-from pipeline.lint.graph import Graph, attribute, name_of, standard
+from pipeline.lint.graph import Graph, attribute, name_of, schema_of, standard
 from pipeline.lint.numbers import FLOATS
 from pipeline.lint.rule import Place, Rule, Target
 
@@ -29,6 +29,7 @@ ATTRIBUTES: Final[dict[str, dict[str, tuple[Any, ...]]]] = {  # allowed values; 
     "ScatterND": {"reduction": ("none",)},
 }  # fmt: skip
 ONE_OUTPUT: Final = {"MaxPool": "Indices", "LayerNormalization": "Mean"}  # the first one that is not to be had
+FOLDED: Final = {"Cast", "Constant", "Identity"}  # what the parser folds on the way to a reduction's axes
 CONSTANT_INPUTS: Final = {"CumSum": 1, "OneHot": 1, "Squeeze": 1, "Unsqueeze": 1}  # by position; Reduce* have 1 as well
 MAX_K: Final = 3840  # the most that a TopK gives
 
@@ -60,8 +61,11 @@ def check_top_k(graph: Graph, _: Target) -> Iterator[Place]:
 def check_outputs(graph: Graph, _: Target) -> Iterator[Place]:
     """Find second outputs that TensorRT does not compute."""
     for node in _standard(graph):
+        schema = schema_of(node, graph.opset)
         if node.op_type in ONE_OUTPUT and any(node.output[1:]):
             yield Place(name_of(node), f"{node.op_type} with its output {ONE_OUTPUT[node.op_type]}")
+        elif schema is not None and len(node.output) > schema.max_output:
+            yield Place(name_of(node), f"{node.op_type} with {len(node.output)} outputs of {schema.max_output}")
 
 
 def check_computation(graph: Graph, _: Target) -> Iterator[Place]:
@@ -70,6 +74,9 @@ def check_computation(graph: Graph, _: Target) -> Iterator[Place]:
         kind = graph.types.get(node.input[0]) if node.input else None
         if node.op_type == "Mod" and not attribute(node, "fmod", 0) and kind in FLOATS:
             yield Place(name_of(node), "Mod of floating point without fmod 1")
+        delta = graph.value(node.input[2]) if node.op_type == "Range" and len(node.input) > 2 else None
+        if delta is not None and not delta.all():
+            yield Place(name_of(node), "Range in steps of 0")
         training = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
         value = graph.value(training)
         if training and (value is None or bool(value.any())):
@@ -77,11 +84,24 @@ def check_computation(graph: Graph, _: Target) -> Iterator[Place]:
 
 
 def check_constant_input(graph: Graph, _: Target) -> Iterator[Place]:
-    """Find axes and depths that are computed from the data."""
+    """Find axes and depths that are computed."""
     for node in _standard(graph):
-        position = 1 if node.op_type.startswith("Reduce") else CONSTANT_INPUTS.get(node.op_type, len(node.input))
-        if position < len(node.input) and node.input[position] not in graph.fixed:
+        reduction = node.op_type.startswith("Reduce")
+        position = 1 if reduction else CONSTANT_INPUTS.get(node.op_type, len(node.input))
+        if position >= len(node.input):
+            continue
+        name = node.input[position]
+        if name not in graph.fixed or (reduction and name and not _stored(graph, name)):
             yield Place(name_of(node), f"{node.op_type} whose input {position} is not constant")
+
+
+def _stored(graph: Graph, name: str) -> bool:
+    """Say whether a tensor is a constant, or one that is only cast."""
+    maker = graph.producers.get(name)
+    while name not in graph.constants and maker is not None and maker.op_type in FOLDED and maker.input:
+        name = maker.input[0]
+        maker = graph.producers.get(name)
+    return name in graph.constants
 
 
 RULES: Final[dict[str, Rule]] = {

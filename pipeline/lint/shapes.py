@@ -15,7 +15,8 @@ MAX_RANK: Final = 8
 RANKS: Final[dict[str, tuple[int, int]]] = {  # of the first input: least and most
     "AveragePool": (3, 5), "Conv": (3, 5), "ConvTranspose": (3, 5), "DepthToSpace": (4, 4),
     "GlobalAveragePool": (3, 8), "GlobalLpPool": (3, 8), "GlobalMaxPool": (3, 8), "GridSample": (4, 4),
-    "InstanceNormalization": (3, 8), "LRN": (4, 8), "LpNormalization": (1, 8), "LpPool": (4, 5), "MaxPool": (3, 5),
+    "GroupNormalization": (3, 8), "InstanceNormalization": (3, 8), "LRN": (4, 8),
+    "LpNormalization": (1, 8), "LpPool": (4, 5), "MaxPool": (3, 5),
     "RandomNormalLike": (1, 8), "RandomUniformLike": (1, 8), "Resize": (1, 8), "ArgMax": (2, 8), "ArgMin": (2, 8),
     "Hardmax": (2, 8), "LogSoftmax": (2, 8), "Softmax": (2, 8),
 }  # fmt: skip
@@ -83,6 +84,9 @@ def check_shape_operand(graph: Graph, _: Target) -> Iterator[Place]:
                 yield Place(name_of(node), f"{what} has {len(shape)} dimensions, not 1")
         yield from _scalar_shape(graph, node)
         yield from _slice_length(graph, node)
+        kinds = {graph.types[name] for name in (_input(node, 1), _input(node, 4)) if name in graph.types}
+        if node.op_type == "Slice" and len(kinds) > 1:
+            yield Place(name_of(node), "Slice whose starts and steps are of different types")
 
 
 def _scalar_shape(graph: Graph, node: NodeProto) -> Iterator[Place]:
@@ -93,12 +97,16 @@ def _scalar_shape(graph: Graph, node: NodeProto) -> Iterator[Place]:
 
 
 def _slice_length(graph: Graph, node: NodeProto) -> Iterator[Place]:
-    """Compare a Slice without axes with the rank of its data."""
-    if node.op_type != "Slice" or graph.opset < 10 or len(node.input) < 3 or (len(node.input) > 3 and node.input[3]):
+    """Compare the starts of a Slice without axes, or of 32 bits and without steps, with the rank of its data."""
+    if node.op_type != "Slice" or graph.opset < 10 or len(node.input) < 3:
         return
     shape, starts = graph.shapes.get(node.input[0]), graph.shapes.get(node.input[1], ())
-    if shape is not None and len(starts) == 1 and isinstance(starts[0], int) and starts[0] != len(shape):
+    if shape is None or len(starts) != 1 or not isinstance(starts[0], int) or starts[0] == len(shape):
+        return
+    if not _input(node, 3):
         yield Place(name_of(node), f"Slice without axes that has {starts[0]} starts for {len(shape)} dimensions")
+    elif graph.types.get(node.input[1]) == TensorProto.INT32 and not _input(node, 4):
+        yield Place(name_of(node), "Slice of INT32 starts without steps")
 
 
 def data(graph: Graph) -> set[str]:
@@ -136,6 +144,8 @@ def _factors(graph: Graph, node: NodeProto) -> list[float]:
     scales = graph.value(_input(node, 1 if node.op_type == "Upsample" or graph.opset < 11 else 2))
     sizes = graph.value(_input(node, 3))
     factors = [1.0] * len(shape)
+    if scales is not None and len(axes) < len(shape):
+        return []  # the parser does not look
     if scales is not None and scales.size == len(axes):
         for axis, scale in zip(axes, scales.ravel().tolist(), strict=True):
             factors[axis] = scale
@@ -173,6 +183,8 @@ def check_static(graph: Graph, _: Target) -> Iterator[Place]:
     for node in _standard(graph):
         shape = graph.shapes.get(node.input[0], ()) if node.input else ()
         sides = shape if node.op_type == "EyeLike" else ()
+        if node.op_type == "GatherND" and len(node.input) > 1:
+            sides = graph.shapes.get(node.input[1], ())[-1:]
         if node.op_type == "Hardmax" and shape:
             sides = shape[1:] if graph.opset < 13 else (shape[attribute(node, "axis", -1) % len(shape)],)
         if not all(isinstance(side, int) for side in sides):
@@ -198,6 +210,16 @@ def check_einsum(graph: Graph, _: Target) -> Iterator[Place]:
                 yield Place(name_of(node), f"Einsum whose label {label} has the sizes {sorted(found)}")
 
 
+def check_volume(graph: Graph, _: Target) -> Iterator[Place]:
+    """Find Reshapes to another number of elements."""
+    for node in _standard(graph):
+        shapes = [graph.shapes.get(name) for name in (*node.input[:1], *node.output[:1])]
+        if node.op_type == "Reshape" and len(shapes) == 2 and shapes[0] is not None and shapes[1] is not None:
+            known = all(isinstance(side, int) for shape in shapes for side in shape or ())
+            if known and volume(shapes[0]) != volume(shapes[1]):
+                yield Place(name_of(node), f"Reshape of {volume(shapes[0])} elements to {volume(shapes[1])}")
+
+
 def volume(shape: Shape) -> int:
     """Multiply the sides that are known."""
     return int(np.prod([side for side in shape if isinstance(side, int)]))
@@ -210,6 +232,7 @@ RULES: Final[dict[str, Rule]] = {
     "shape-operand": Rule("error", check_shape_operand, "export with static shapes, or fold constants (onnxslim)"),
     "resize": Rule("error", check_resize, "resize the last dimensions alone; transpose before and after"),
     "broadcast": Rule("error", check_broadcast, "reshape its inputs so that they fit"),
+    "volume": Rule("error", check_volume, "make the file anew"),
     "static": Rule("error", check_static, "export with static shapes"),
     "einsum": Rule("error", check_einsum, "export it as MatMul, or with lower-case labels"),
 }

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, NamedTuple
+
+import onnx
+from onnx import TensorProto, numpy_helper
 
 
 class Case(NamedTuple):
@@ -14,6 +18,7 @@ class Case(NamedTuple):
     body: str
     constants: str = ""
     opset: int = 17
+    raw: bool = True  # weights of 4 bits as exporters store them
 
 
 TYPES: Final = (
@@ -106,6 +111,7 @@ def opsets() -> Iterator[tuple[str, Case]]:
     for opset in range(6, 26):
         yield f"opset {opset}", Case("float[2,3] x", "float[2,3] y", "y = Sigmoid(x)", "", opset)
 
+
 def table(rows: dict[str, tuple[str, ...] | tuple[str, str, str, str, int]]) -> Iterator[tuple[str, Case]]:
     for name, row in rows.items():
         yield name, Case(*row)  # type: ignore[arg-type]
@@ -131,127 +137,309 @@ def convolutions() -> Iterator[tuple[str, Case]]:
         twos = ",".join(["2"] * (rank - 2)) or "2"
         for op in ("MaxPool", "AveragePool", "LpPool"):
             yield f"{op} {rank}-D", Case(f"float[{shape}] x", ANY, f"y = {op} <kernel_shape=[{twos}]> (x)")
-        yield f"MaxPool dilated {rank}-D", Case(
-            f"float[{shape}] x", ANY, f"y = MaxPool <kernel_shape=[{twos}], dilations=[{twos}]> (x)"
+        yield (
+            f"MaxPool dilated {rank}-D",
+            Case(f"float[{shape}] x", ANY, f"y = MaxPool <kernel_shape=[{twos}], dilations=[{twos}]> (x)"),
         )
         for op in ("BatchNormalization", "InstanceNormalization"):
             more = ", b, b" if op == "BatchNormalization" else ""
             yield f"{op} {rank}-D", Case(f"float[{shape}] x", ANY, f"y = {op}(x, b, b{more})", "float[3] b = {1,1,1}")
-        yield f"GroupNormalization {rank}-D", Case(
-            f"float[{shape}] x", ANY, "y = GroupNormalization<num_groups=3>(x, b, b)", "float[3] b = {1,1,1}", 21
+        yield (
+            f"GroupNormalization {rank}-D",
+            Case(f"float[{shape}] x", ANY, "y = GroupNormalization<num_groups=3>(x, b, b)", "float[3] b = {1,1,1}", 21),
         )
         yield f"LRN {rank}-D", Case(f"float[{shape}] x", ANY, "y = LRN<size=3>(x)")
-        yield f"DepthToSpace {rank}-D", Case(
-            f"float[{shape.replace('3', '4', 1)}] x", ANY, "y = DepthToSpace<blocksize=2>(x)"
+        yield (
+            f"DepthToSpace {rank}-D",
+            Case(f"float[{shape.replace('3', '4', 1)}] x", ANY, "y = DepthToSpace<blocksize=2>(x)"),
         )
         yield f"SpaceToDepth {rank}-D", Case(f"float[{shape}] x", ANY, "y = SpaceToDepth<blocksize=2>(x)")
         yield f"GlobalAveragePool {rank}-D", Case(f"float[{shape}] x", ANY, "y = GlobalAveragePool(x)")
-        yield f"LayerNormalization {rank}-D", Case(
-            f"float[{shape}] x", ANY, "y = LayerNormalization<axis=1>(x, b, b)",
-            f"float[{shape[2:]}] b = {{{', '.join(['1'] * 3 * 8 ** (rank - 2))}}}" if rank < 5 else "float[1] b = {1}",
+        yield (
+            f"LayerNormalization {rank}-D",
+            Case(
+                f"float[{shape}] x",
+                ANY,
+                "y = LayerNormalization<axis=1>(x, b, b)",
+                f"float[{shape[2:]}] b = {{{', '.join(['1'] * 3 * 8 ** (rank - 2))}}}"
+                if rank < 5
+                else "float[1] b = {1}",
+            ),
         )
-    yield from table({
-        "Conv weights as input": (f"{IMAGE}, {W}", ANY, "y = Conv(x, w)"),
-        "Conv weights of unknown shape": (f"{IMAGE}, float[a,b,c,d] w", ANY, "y = Conv(x, w)"),
-        "Conv weights partly known": (f"{IMAGE}, float[a,3,3,3] w", ANY, "y = Conv(x, w)"),
-        "Conv weights kernel unknown": (f"{IMAGE}, float[4,3,c,d] w", ANY, "y = Conv<kernel_shape=[3,3]>(x, w)"),
-        "Conv weights kernel unknown 2": (f"{IMAGE}, float[4,3,c,d] w", ANY, "y = Conv(x, w)"),
-        "Conv weights computed": (f"{IMAGE}, {W}", ANY, "v = Sigmoid(w) y = Conv(x, v)"),
-        "Conv weights of unknown rank": (f"{IMAGE}, float[] w", ANY, "y = Conv(x, w)"),
-        "Conv weights reshaped": (f"{IMAGE}, float[108] w, int64[4] s", ANY, "v = Reshape(w, s) y = Conv(x, v)"),
-        "Conv weights constant expression": (IMAGE, ANY, "v = Sigmoid(w) y = Conv(x, v)", WEIGHT),
-        "Conv bias as input": (f"{IMAGE}, float[4] b", ANY, "y = Conv(x, w, b)", WEIGHT),
-        "Conv bias unknown": (f"{IMAGE}, float[n] b", ANY, "y = Conv(x, w, b)", WEIGHT),
-        "Conv bias computed": (f"{IMAGE}, float[4] b", ANY, "c = Sigmoid(b) y = Conv(x, w, c)", WEIGHT),
-        "Conv bias 2-D": (f"{IMAGE}, float[1,4] b", ANY, "y = Conv(x, w, b)", WEIGHT),
-        "Conv bias wrong": (IMAGE, ANY, "y = Conv(x, w, b)", WEIGHT + ", float[3] b = {1,2,3}"),
-        "Conv dynamic image": ("float[n,3,h,w1] x", ANY, "y = Conv<pads=[1,1,1,1]>(x, w)", WEIGHT),
-        "Conv dynamic channels": ("float[1,c,8,8] x", ANY, "y = Conv(x, w)", WEIGHT),
-        "Conv wrong channels": ("float[1,5,8,8] x", ANY, "y = Conv(x, w)", WEIGHT),
-        "Conv group": ("float[1,6,8,8] x", ANY, "y = Conv<group=2>(x, w)", WEIGHT),
-        "Conv dilations": (IMAGE, ANY, "y = Conv<dilations=[2,2]>(x, w)", WEIGHT),
-        "Conv strides": (IMAGE, ANY, "y = Conv<strides=[2,1]>(x, w)", WEIGHT),
-        "Conv same upper": (IMAGE, ANY, 'y = Conv<auto_pad="SAME_UPPER">(x, w)', WEIGHT),
-        "Conv same lower": (IMAGE, ANY, 'y = Conv<auto_pad="SAME_LOWER">(x, w)', WEIGHT),
-        "Conv same and pads": (IMAGE, ANY, 'y = Conv<auto_pad="SAME_UPPER", pads=[1,1,1,1]>(x, w)', WEIGHT),
-        "Conv valid": (IMAGE, ANY, 'y = Conv<auto_pad="VALID">(x, w)', WEIGHT),
-        "Conv asymmetric pads": (IMAGE, ANY, "y = Conv<pads=[0,1,2,1]>(x, w)", WEIGHT),
-        "Conv negative pads": (IMAGE, ANY, "y = Conv<pads=[-1,-1,0,0]>(x, w)", WEIGHT),
-        "Conv kernel_shape wrong": (IMAGE, ANY, "y = Conv<kernel_shape=[2,2]>(x, w)", WEIGHT),
-        "Conv kernel too large": ("float[1,3,2,2] x", ANY, "y = Conv(x, w)", WEIGHT),
-        "Conv of empty batch": ("float[0,3,8,8] x", ANY, "y = Conv(x, w)", WEIGHT),
-        "ConvTranspose output_padding": ("float[1,4,8,8] x", ANY, "y = ConvTranspose<strides=[2,2], output_padding=[1,1]>(x, w)", WEIGHT),
-        "ConvTranspose output_shape": ("float[1,4,8,8] x", ANY, "y = ConvTranspose<strides=[2,2], output_shape=[17,17]>(x, w)", WEIGHT),
-        "ConvTranspose dilations": ("float[1,4,8,8] x", ANY, "y = ConvTranspose<dilations=[2,2]>(x, w)", WEIGHT),
-        "ConvTranspose group": ("float[1,4,8,8] x", ANY, "y = ConvTranspose<group=2>(x, w)", WEIGHT),
-        "ConvTranspose same": ("float[1,4,8,8] x", ANY, 'y = ConvTranspose<strides=[2,2], auto_pad="SAME_UPPER">(x, w)', WEIGHT),
-        "ConvTranspose weights as input": (f"float[1,4,8,8] x, {W}", ANY, "y = ConvTranspose(x, w)"),
-        "ConvTranspose weights unknown": ("float[1,4,8,8] x, float[a,b,c,d] w", ANY, "y = ConvTranspose(x, w)"),
-        "ConvTranspose dynamic": ("float[n,4,h,w1] x", ANY, "y = ConvTranspose<strides=[2,2]>(x, w)", WEIGHT),
-        "ConvTranspose bias": ("float[1,4,8,8] x", ANY, "y = ConvTranspose(x, w, b)", WEIGHT + ", float[3] b = {1,1,1}"),
-        "ConvTranspose negative pads": ("float[1,4,8,8] x", ANY, "y = ConvTranspose<pads=[-1,-1,0,0]>(x, w)", WEIGHT),
-        "DeformConv": (f"{IMAGE}, float[1,18,6,6] o", ANY, "y = DeformConv(x, w, o)", WEIGHT, 19),
-        "DeformConv mask": (f"{IMAGE}, float[1,18,6,6] o, float[1,9,6,6] m", ANY, "y = DeformConv(x, w, o, , m)", WEIGHT, 19),
-        "DeformConv uneven pads": (f"{IMAGE}, float[1,18,7,7] o", ANY, "y = DeformConv<pads=[0,0,1,1]>(x, w, o)", WEIGHT, 19),
-        "MaxPool ceil": (IMAGE, ANY, "y = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(x)"),
-        "MaxPool storage order": (IMAGE, ANY, "y = MaxPool<kernel_shape=[3,3], storage_order=1>(x)"),
-        "MaxPool indices": (IMAGE, ANY, "y, i = MaxPool<kernel_shape=[3,3]>(x)"),
-        "MaxPool int8": ("int8[1,3,8,8] x", "int8[] y", "y = MaxPool<kernel_shape=[3,3]>(x)"),
-        "MaxPool int32": ("int32[1,3,8,8] x", "int32[] y", "y = MaxPool<kernel_shape=[3,3]>(x)"),
-        "AveragePool dilations": (IMAGE, ANY, "y = AveragePool<kernel_shape=[3,3], dilations=[2,2]>(x)", "", 19),
-        "AveragePool count_include_pad": (IMAGE, ANY, "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1>(x)"),
-        "AveragePool ceil": (IMAGE, ANY, "y = AveragePool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(x)"),
-        "AveragePool same": (IMAGE, ANY, 'y = AveragePool<kernel_shape=[3,3], auto_pad="SAME_UPPER">(x)'),
-        "LpPool p 3": (IMAGE, ANY, "y = LpPool<kernel_shape=[3,3], p=3>(x)"),
-        "LpPool p 1": (IMAGE, ANY, "y = LpPool<kernel_shape=[3,3], p=1>(x)"),
-        "LpNormalization p 3": (IMAGE, ANY, "y = LpNormalization<p=3>(x)"),
-        "LpNormalization p 1": (IMAGE, ANY, "y = LpNormalization<p=1>(x)"),
-        "GlobalLpPool p 3": (IMAGE, ANY, "y = GlobalLpPool<p=3>(x)"),
-        "MaxUnpool": (f"{IMAGE}, int64[1,3,8,8] i", ANY, "y = MaxUnpool<kernel_shape=[1,1]>(x, i)"),
-        "MaxRoiPool": (f"{IMAGE}, float[2,5] r", ANY, "y = MaxRoiPool<pooled_shape=[2,2]>(x, r)"),
-        "RoiAlign": (f"{IMAGE}, float[2,4] r, int64[2] i", ANY, "y = RoiAlign<output_height=2, output_width=2>(x, r, i)"),
-        "RoiAlign max": (f"{IMAGE}, float[2,4] r, int64[2] i", ANY, 'y = RoiAlign<output_height=2, output_width=2, mode="max">(x, r, i)'),
-        "RoiAlign float16": ("float16[1,3,8,8] x, float16[2,4] r, int64[2] i", "float16[] y", "y = RoiAlign<output_height=2, output_width=2>(x, r, i)"),
-        "RoiAlign bfloat16": ("bfloat16[1,3,8,8] x, bfloat16[2,4] r, int64[2] i", "bfloat16[] y", "y = RoiAlign<output_height=2, output_width=2>(x, r, i)", "", 22),
-        "BatchNormalization training": (IMAGE, ANY, "y, m, v = BatchNormalization<training_mode=1>(x, b, b, b, b)", "float[3] b = {1,1,1}"),
-        "BatchNormalization inputs": (f"{IMAGE}, float[3] b", ANY, "y = BatchNormalization(x, b, b, b, b)"),
-        "InstanceNormalization inputs": (f"{IMAGE}, float[3] b", ANY, "y = InstanceNormalization(x, b, b)"),
-        "LayerNormalization mean": ("float[2,3] x", ANY, "y, m = LayerNormalization(x, b)", "float[3] b = {1,1,1}"),
-        "LayerNormalization axis 0": ("float[2,3] x", ANY, "y = LayerNormalization<axis=0>(x, b)", "float[2,3] b = {1,1,1,1,1,1}"),
-        "LayerNormalization inputs": ("float[2,3] x, float[3] b", ANY, "y = LayerNormalization(x, b)"),
-        "LayerNormalization dynamic": ("float[n,3] x, float[3] b", ANY, "y = LayerNormalization(x, b)"),
-        "RMSNormalization": ("float[2,3] x", ANY, "y = RMSNormalization(x, b)", "float[3] b = {1,1,1}", 23),
-        "GroupNormalization 18": (IMAGE, ANY, "y = GroupNormalization<num_groups=3>(x, b, b)", "float[3] b = {1,1,1}", 18),
-        "Gemm": ("float[2,3] x", ANY, "y = Gemm(x, w, b)", "float[3,4] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[4] b = {0,0,0,0}"),
-        "Gemm alpha": ("float[2,3] x", ANY, "y = Gemm<alpha=0.5, beta=2.0, transB=1>(x, w, b)", "float[4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[4] b = {0,0,0,0}"),
-        "Gemm int32": ("int32[2,3] x, int32[3,2] w", "int32[] y", "y = Gemm(x, w)"),
-        "Gemm 3-D": ("float[1,2,3] x, float[3,2] w", ANY, "y = Gemm(x, w)"),
-        "Gemm bias scalar": ("float[2,3] x, float[3,2] w, float b", ANY, "y = Gemm(x, w, b)"),
-        "Gemm bias 2-D": ("float[2,3] x, float[3,2] w, float[2,1] b", ANY, "y = Gemm(x, w, b)"),
-        "Gemm inner unequal": ("float[2,3] x, float[4,2] w", ANY, "y = Gemm(x, w)"),
-        "MatMul inner unequal": ("float[2,3] x, float[4,2] w", ANY, "y = MatMul(x, w)"),
-        "MatMul batches": ("float[5,2,3] x, float[1,3,2] w", ANY, "y = MatMul(x, w)"),
-        "MatMul batches unequal": ("float[5,2,3] x, float[4,3,2] w", ANY, "y = MatMul(x, w)"),
-        "MatMul dynamic": ("float[n,3] x, float[3,m] w", ANY, "y = MatMul(x, w)"),
-        "MatMul uneven types": ("float16[2,3] x, float[3,2] w", ANY, "y = MatMul(x, w)"),
-        "Attention": ("float[1,2,4,8] q, float[1,2,4,8] k, float[1,2,4,8] v", ANY, "y = Attention(q, k, v)", "", 23),
-        "Attention 3-D": ("float[1,4,16] q, float[1,4,16] k, float[1,4,16] v", ANY, "y = Attention<q_num_heads=2, kv_num_heads=2>(q, k, v)", "", 23),
-        "Attention causal": ("float[1,2,4,8] q, float[1,2,4,8] k, float[1,2,4,8] v", ANY, "y = Attention<is_causal=1>(q, k, v)", "", 23),
-        "Attention float16": ("float16[1,2,4,8] q, float16[1,2,4,8] k, float16[1,2,4,8] v", "float16[] y", "y = Attention(q, k, v)", "", 23),
-        "Attention mask": ("float[1,2,4,8] q, float[1,2,4,8] k, float[1,2,4,8] v, float[4,4] m", ANY, "y = Attention(q, k, v, m)", "", 23),
-        "LSTM": ("float[2,1,3] x", ANY, "y = LSTM<hidden_size=1>(x, w, r)", "float[1,4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[1,4,1] r = {0,0,0,0}"),
-        "LSTM layout 1": ("float[1,2,3] x", ANY, "y = LSTM<hidden_size=1, layout=1>(x, w, r)", "float[1,4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[1,4,1] r = {0,0,0,0}"),
-        "LSTM input_forget": ("float[2,1,3] x", ANY, "y = LSTM<hidden_size=1, input_forget=1>(x, w, r)", "float[1,4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[1,4,1] r = {0,0,0,0}"),
-        "LSTM reverse": ("float[2,1,3] x", ANY, 'y = LSTM<hidden_size=1, direction="reverse">(x, w, r)', "float[1,4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[1,4,1] r = {0,0,0,0}"),
-        "LSTM clip": ("float[2,1,3] x", ANY, "y = LSTM<hidden_size=1, clip=1.0>(x, w, r)", "float[1,4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[1,4,1] r = {0,0,0,0}"),
-        "GRU": ("float[2,1,3] x", ANY, "y = GRU<hidden_size=1>(x, w, r)", "float[1,3,3] w = {0,0,0,0,0,0,0,0,0}, float[1,3,1] r = {0,0,0}"),
-        "GRU linear_before_reset": ("float[2,1,3] x", ANY, "y = GRU<hidden_size=1, linear_before_reset=1>(x, w, r)", "float[1,3,3] w = {0,0,0,0,0,0,0,0,0}, float[1,3,1] r = {0,0,0}"),
-        "GRU layout 1": ("float[1,2,3] x", ANY, "y = GRU<hidden_size=1, layout=1>(x, w, r)", "float[1,3,3] w = {0,0,0,0,0,0,0,0,0}, float[1,3,1] r = {0,0,0}"),
-        "RNN": ("float[2,1,3] x", ANY, "y = RNN<hidden_size=1>(x, w, r)", "float[1,1,3] w = {0,0,0}, float[1,1,1] r = {0}"),
-        "RNN relu": ("float[2,1,3] x", ANY, 'y = RNN<hidden_size=1, activations=["Relu"]>(x, w, r)', "float[1,1,3] w = {0,0,0}, float[1,1,1] r = {0}"),
-        "LSTM weights input": ("float[2,1,3] x, float[1,4,3] w", ANY, "y = LSTM<hidden_size=1>(x, w, r)", "float[1,4,1] r = {0,0,0,0}"),
-        "Col2Im": ("float[1,5,5] x", ANY, "y = Col2Im(x, s, b)", "int64[2] s = {5,5}, int64[2] b = {1,5}", 18),
-    })
+    yield from table(
+        {
+            "Conv weights as input": (f"{IMAGE}, {W}", ANY, "y = Conv(x, w)"),
+            "Conv weights of unknown shape": (f"{IMAGE}, float[a,b,c,d] w", ANY, "y = Conv(x, w)"),
+            "Conv weights partly known": (f"{IMAGE}, float[a,3,3,3] w", ANY, "y = Conv(x, w)"),
+            "Conv weights kernel unknown": (f"{IMAGE}, float[4,3,c,d] w", ANY, "y = Conv<kernel_shape=[3,3]>(x, w)"),
+            "Conv weights kernel unknown 2": (f"{IMAGE}, float[4,3,c,d] w", ANY, "y = Conv(x, w)"),
+            "Conv weights computed": (f"{IMAGE}, {W}", ANY, "v = Sigmoid(w) y = Conv(x, v)"),
+            "Conv weights of unknown rank": (f"{IMAGE}, float[] w", ANY, "y = Conv(x, w)"),
+            "Conv weights reshaped": (f"{IMAGE}, float[108] w, int64[4] s", ANY, "v = Reshape(w, s) y = Conv(x, v)"),
+            "Conv weights constant expression": (IMAGE, ANY, "v = Sigmoid(w) y = Conv(x, v)", WEIGHT),
+            "Conv bias as input": (f"{IMAGE}, float[4] b", ANY, "y = Conv(x, w, b)", WEIGHT),
+            "Conv bias unknown": (f"{IMAGE}, float[n] b", ANY, "y = Conv(x, w, b)", WEIGHT),
+            "Conv bias computed": (f"{IMAGE}, float[4] b", ANY, "c = Sigmoid(b) y = Conv(x, w, c)", WEIGHT),
+            "Conv bias 2-D": (f"{IMAGE}, float[1,4] b", ANY, "y = Conv(x, w, b)", WEIGHT),
+            "Conv bias wrong": (IMAGE, ANY, "y = Conv(x, w, b)", WEIGHT + ", float[3] b = {1,2,3}"),
+            "Conv dynamic image": ("float[n,3,h,w1] x", ANY, "y = Conv<pads=[1,1,1,1]>(x, w)", WEIGHT),
+            "Conv dynamic channels": ("float[1,c,8,8] x", ANY, "y = Conv(x, w)", WEIGHT),
+            "Conv wrong channels": ("float[1,5,8,8] x", ANY, "y = Conv(x, w)", WEIGHT),
+            "Conv group": ("float[1,6,8,8] x", ANY, "y = Conv<group=2>(x, w)", WEIGHT),
+            "Conv dilations": (IMAGE, ANY, "y = Conv<dilations=[2,2]>(x, w)", WEIGHT),
+            "Conv strides": (IMAGE, ANY, "y = Conv<strides=[2,1]>(x, w)", WEIGHT),
+            "Conv same upper": (IMAGE, ANY, 'y = Conv<auto_pad="SAME_UPPER">(x, w)', WEIGHT),
+            "Conv same lower": (IMAGE, ANY, 'y = Conv<auto_pad="SAME_LOWER">(x, w)', WEIGHT),
+            "Conv same and pads": (IMAGE, ANY, 'y = Conv<auto_pad="SAME_UPPER", pads=[1,1,1,1]>(x, w)', WEIGHT),
+            "Conv valid": (IMAGE, ANY, 'y = Conv<auto_pad="VALID">(x, w)', WEIGHT),
+            "Conv asymmetric pads": (IMAGE, ANY, "y = Conv<pads=[0,1,2,1]>(x, w)", WEIGHT),
+            "Conv negative pads": (IMAGE, ANY, "y = Conv<pads=[-1,-1,0,0]>(x, w)", WEIGHT),
+            "Conv kernel_shape wrong": (IMAGE, ANY, "y = Conv<kernel_shape=[2,2]>(x, w)", WEIGHT),
+            "Conv kernel too large": ("float[1,3,2,2] x", ANY, "y = Conv(x, w)", WEIGHT),
+            "Conv of empty batch": ("float[0,3,8,8] x", ANY, "y = Conv(x, w)", WEIGHT),
+            "ConvTranspose output_padding": (
+                "float[1,4,8,8] x",
+                ANY,
+                "y = ConvTranspose<strides=[2,2], output_padding=[1,1]>(x, w)",
+                WEIGHT,
+            ),
+            "ConvTranspose output_shape": (
+                "float[1,4,8,8] x",
+                ANY,
+                "y = ConvTranspose<strides=[2,2], output_shape=[17,17]>(x, w)",
+                WEIGHT,
+            ),
+            "ConvTranspose dilations": ("float[1,4,8,8] x", ANY, "y = ConvTranspose<dilations=[2,2]>(x, w)", WEIGHT),
+            "ConvTranspose group": ("float[1,4,8,8] x", ANY, "y = ConvTranspose<group=2>(x, w)", WEIGHT),
+            "ConvTranspose same": (
+                "float[1,4,8,8] x",
+                ANY,
+                'y = ConvTranspose<strides=[2,2], auto_pad="SAME_UPPER">(x, w)',
+                WEIGHT,
+            ),
+            "ConvTranspose weights as input": (f"float[1,4,8,8] x, {W}", ANY, "y = ConvTranspose(x, w)"),
+            "ConvTranspose weights unknown": ("float[1,4,8,8] x, float[a,b,c,d] w", ANY, "y = ConvTranspose(x, w)"),
+            "ConvTranspose dynamic": ("float[n,4,h,w1] x", ANY, "y = ConvTranspose<strides=[2,2]>(x, w)", WEIGHT),
+            "ConvTranspose bias": (
+                "float[1,4,8,8] x",
+                ANY,
+                "y = ConvTranspose(x, w, b)",
+                WEIGHT + ", float[3] b = {1,1,1}",
+            ),
+            "ConvTranspose negative pads": (
+                "float[1,4,8,8] x",
+                ANY,
+                "y = ConvTranspose<pads=[-1,-1,0,0]>(x, w)",
+                WEIGHT,
+            ),
+            "DeformConv": (f"{IMAGE}, float[1,18,6,6] o", ANY, "y = DeformConv(x, w, o)", WEIGHT, 19),
+            "DeformConv mask": (
+                f"{IMAGE}, float[1,18,6,6] o, float[1,9,6,6] m",
+                ANY,
+                "y = DeformConv(x, w, o, , m)",
+                WEIGHT,
+                19,
+            ),
+            "DeformConv uneven pads": (
+                f"{IMAGE}, float[1,18,7,7] o",
+                ANY,
+                "y = DeformConv<pads=[0,0,1,1]>(x, w, o)",
+                WEIGHT,
+                19,
+            ),
+            "MaxPool ceil": (IMAGE, ANY, "y = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(x)"),
+            "MaxPool storage order": (IMAGE, ANY, "y = MaxPool<kernel_shape=[3,3], storage_order=1>(x)"),
+            "MaxPool indices": (IMAGE, ANY, "y, i = MaxPool<kernel_shape=[3,3]>(x)"),
+            "MaxPool int8": ("int8[1,3,8,8] x", "int8[] y", "y = MaxPool<kernel_shape=[3,3]>(x)"),
+            "MaxPool int32": ("int32[1,3,8,8] x", "int32[] y", "y = MaxPool<kernel_shape=[3,3]>(x)"),
+            "AveragePool dilations": (IMAGE, ANY, "y = AveragePool<kernel_shape=[3,3], dilations=[2,2]>(x)", "", 19),
+            "AveragePool count_include_pad": (
+                IMAGE,
+                ANY,
+                "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1>(x)",
+            ),
+            "AveragePool ceil": (IMAGE, ANY, "y = AveragePool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(x)"),
+            "AveragePool same": (IMAGE, ANY, 'y = AveragePool<kernel_shape=[3,3], auto_pad="SAME_UPPER">(x)'),
+            "LpPool p 3": (IMAGE, ANY, "y = LpPool<kernel_shape=[3,3], p=3>(x)"),
+            "LpPool p 1": (IMAGE, ANY, "y = LpPool<kernel_shape=[3,3], p=1>(x)"),
+            "LpNormalization p 3": (IMAGE, ANY, "y = LpNormalization<p=3>(x)"),
+            "LpNormalization p 1": (IMAGE, ANY, "y = LpNormalization<p=1>(x)"),
+            "GlobalLpPool p 3": (IMAGE, ANY, "y = GlobalLpPool<p=3>(x)"),
+            "MaxUnpool": (f"{IMAGE}, int64[1,3,8,8] i", ANY, "y = MaxUnpool<kernel_shape=[1,1]>(x, i)"),
+            "MaxRoiPool": (f"{IMAGE}, float[2,5] r", ANY, "y = MaxRoiPool<pooled_shape=[2,2]>(x, r)"),
+            "RoiAlign": (
+                f"{IMAGE}, float[2,4] r, int64[2] i",
+                ANY,
+                "y = RoiAlign<output_height=2, output_width=2>(x, r, i)",
+            ),
+            "RoiAlign max": (
+                f"{IMAGE}, float[2,4] r, int64[2] i",
+                ANY,
+                'y = RoiAlign<output_height=2, output_width=2, mode="max">(x, r, i)',
+            ),
+            "RoiAlign float16": (
+                "float16[1,3,8,8] x, float16[2,4] r, int64[2] i",
+                "float16[] y",
+                "y = RoiAlign<output_height=2, output_width=2>(x, r, i)",
+            ),
+            "RoiAlign bfloat16": (
+                "bfloat16[1,3,8,8] x, bfloat16[2,4] r, int64[2] i",
+                "bfloat16[] y",
+                "y = RoiAlign<output_height=2, output_width=2>(x, r, i)",
+                "",
+                22,
+            ),
+            "BatchNormalization training": (
+                IMAGE,
+                ANY,
+                "y, m, v = BatchNormalization<training_mode=1>(x, b, b, b, b)",
+                "float[3] b = {1,1,1}",
+            ),
+            "BatchNormalization inputs": (f"{IMAGE}, float[3] b", ANY, "y = BatchNormalization(x, b, b, b, b)"),
+            "InstanceNormalization inputs": (f"{IMAGE}, float[3] b", ANY, "y = InstanceNormalization(x, b, b)"),
+            "LayerNormalization mean": ("float[2,3] x", ANY, "y, m = LayerNormalization(x, b)", "float[3] b = {1,1,1}"),
+            "LayerNormalization axis 0": (
+                "float[2,3] x",
+                ANY,
+                "y = LayerNormalization<axis=0>(x, b)",
+                "float[2,3] b = {1,1,1,1,1,1}",
+            ),
+            "LayerNormalization inputs": ("float[2,3] x, float[3] b", ANY, "y = LayerNormalization(x, b)"),
+            "LayerNormalization dynamic": ("float[n,3] x, float[3] b", ANY, "y = LayerNormalization(x, b)"),
+            "RMSNormalization": ("float[2,3] x", ANY, "y = RMSNormalization(x, b)", "float[3] b = {1,1,1}", 23),
+            "GroupNormalization 18": (
+                IMAGE,
+                ANY,
+                "y = GroupNormalization<num_groups=3>(x, b, b)",
+                "float[3] b = {1,1,1}",
+                18,
+            ),
+            "Gemm": (
+                "float[2,3] x",
+                ANY,
+                "y = Gemm(x, w, b)",
+                "float[3,4] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[4] b = {0,0,0,0}",
+            ),
+            "Gemm alpha": (
+                "float[2,3] x",
+                ANY,
+                "y = Gemm<alpha=0.5, beta=2.0, transB=1>(x, w, b)",
+                "float[4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[4] b = {0,0,0,0}",
+            ),
+            "Gemm int32": ("int32[2,3] x, int32[3,2] w", "int32[] y", "y = Gemm(x, w)"),
+            "Gemm 3-D": ("float[1,2,3] x, float[3,2] w", ANY, "y = Gemm(x, w)"),
+            "Gemm bias scalar": ("float[2,3] x, float[3,2] w, float b", ANY, "y = Gemm(x, w, b)"),
+            "Gemm bias 2-D": ("float[2,3] x, float[3,2] w, float[2,1] b", ANY, "y = Gemm(x, w, b)"),
+            "Gemm inner unequal": ("float[2,3] x, float[4,2] w", ANY, "y = Gemm(x, w)"),
+            "MatMul inner unequal": ("float[2,3] x, float[4,2] w", ANY, "y = MatMul(x, w)"),
+            "MatMul batches": ("float[5,2,3] x, float[1,3,2] w", ANY, "y = MatMul(x, w)"),
+            "MatMul batches unequal": ("float[5,2,3] x, float[4,3,2] w", ANY, "y = MatMul(x, w)"),
+            "MatMul dynamic": ("float[n,3] x, float[3,m] w", ANY, "y = MatMul(x, w)"),
+            "MatMul uneven types": ("float16[2,3] x, float[3,2] w", ANY, "y = MatMul(x, w)"),
+            "Attention": (
+                "float[1,2,4,8] q, float[1,2,4,8] k, float[1,2,4,8] v",
+                ANY,
+                "y = Attention(q, k, v)",
+                "",
+                23,
+            ),
+            "Attention 3-D": (
+                "float[1,4,16] q, float[1,4,16] k, float[1,4,16] v",
+                ANY,
+                "y = Attention<q_num_heads=2, kv_num_heads=2>(q, k, v)",
+                "",
+                23,
+            ),
+            "Attention causal": (
+                "float[1,2,4,8] q, float[1,2,4,8] k, float[1,2,4,8] v",
+                ANY,
+                "y = Attention<is_causal=1>(q, k, v)",
+                "",
+                23,
+            ),
+            "Attention float16": (
+                "float16[1,2,4,8] q, float16[1,2,4,8] k, float16[1,2,4,8] v",
+                "float16[] y",
+                "y = Attention(q, k, v)",
+                "",
+                23,
+            ),
+            "Attention mask": (
+                "float[1,2,4,8] q, float[1,2,4,8] k, float[1,2,4,8] v, float[4,4] m",
+                ANY,
+                "y = Attention(q, k, v, m)",
+                "",
+                23,
+            ),
+            "LSTM": (
+                "float[2,1,3] x",
+                ANY,
+                "y = LSTM<hidden_size=1>(x, w, r)",
+                "float[1,4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[1,4,1] r = {0,0,0,0}",
+            ),
+            "LSTM layout 1": (
+                "float[1,2,3] x",
+                ANY,
+                "y = LSTM<hidden_size=1, layout=1>(x, w, r)",
+                "float[1,4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[1,4,1] r = {0,0,0,0}",
+            ),
+            "LSTM input_forget": (
+                "float[2,1,3] x",
+                ANY,
+                "y = LSTM<hidden_size=1, input_forget=1>(x, w, r)",
+                "float[1,4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[1,4,1] r = {0,0,0,0}",
+            ),
+            "LSTM reverse": (
+                "float[2,1,3] x",
+                ANY,
+                'y = LSTM<hidden_size=1, direction="reverse">(x, w, r)',
+                "float[1,4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[1,4,1] r = {0,0,0,0}",
+            ),
+            "LSTM clip": (
+                "float[2,1,3] x",
+                ANY,
+                "y = LSTM<hidden_size=1, clip=1.0>(x, w, r)",
+                "float[1,4,3] w = {0,0,0,0,0,0,0,0,0,0,0,0}, float[1,4,1] r = {0,0,0,0}",
+            ),
+            "GRU": (
+                "float[2,1,3] x",
+                ANY,
+                "y = GRU<hidden_size=1>(x, w, r)",
+                "float[1,3,3] w = {0,0,0,0,0,0,0,0,0}, float[1,3,1] r = {0,0,0}",
+            ),
+            "GRU linear_before_reset": (
+                "float[2,1,3] x",
+                ANY,
+                "y = GRU<hidden_size=1, linear_before_reset=1>(x, w, r)",
+                "float[1,3,3] w = {0,0,0,0,0,0,0,0,0}, float[1,3,1] r = {0,0,0}",
+            ),
+            "GRU layout 1": (
+                "float[1,2,3] x",
+                ANY,
+                "y = GRU<hidden_size=1, layout=1>(x, w, r)",
+                "float[1,3,3] w = {0,0,0,0,0,0,0,0,0}, float[1,3,1] r = {0,0,0}",
+            ),
+            "RNN": (
+                "float[2,1,3] x",
+                ANY,
+                "y = RNN<hidden_size=1>(x, w, r)",
+                "float[1,1,3] w = {0,0,0}, float[1,1,1] r = {0}",
+            ),
+            "RNN relu": (
+                "float[2,1,3] x",
+                ANY,
+                'y = RNN<hidden_size=1, activations=["Relu"]>(x, w, r)',
+                "float[1,1,3] w = {0,0,0}, float[1,1,1] r = {0}",
+            ),
+            "LSTM weights input": (
+                "float[2,1,3] x, float[1,4,3] w",
+                ANY,
+                "y = LSTM<hidden_size=1>(x, w, r)",
+                "float[1,4,1] r = {0,0,0,0}",
+            ),
+            "Col2Im": ("float[1,5,5] x", ANY, "y = Col2Im(x, s, b)", "int64[2] s = {5,5}, int64[2] b = {1,5}", 18),
+        }
+    )
 
 
 def shapes() -> Iterator[tuple[str, Case]]:
@@ -264,7 +452,14 @@ def shapes() -> Iterator[tuple[str, Case]]:
         "Reshape to 9-D": ("float[2,3] x", ANY, "y = Reshape(x, s)", "int64[9] s = {1,1,1,1,1,1,1,2,3}"),
         "Reshape to 9-D and back": ("float[2,3] x", "float[6] y", "a = Reshape(x, s) y = Reshape(a, t)", "int64[9] s = {1,1,1,1,1,1,1,2,3}, int64[1] t = {6}"),
         "Reshape to 8-D": ("float[2,3] x", ANY, "y = Reshape(x, s)", "int64[8] s = {1,1,1,1,1,1,2,3}"),
-        "Reshape input shape": ("float[2,3] x, int64[2] s", ANY, "y = Reshape(x, s)"),
+        "Reduce axes cast": ("float[2,3] x", ANY, "b = Cast<to=7>(a) y = ReduceSum(x, b)", "int32[1] a = {0}"),
+        "Reduce axes identity": ("float[2,3] x", ANY, "b = Identity(a) y = ReduceSum(x, b)", "int64[1] a = {0}"),
+        "Reduce axes sliced": ("float[2,3] x", ANY, "b = Slice(a, o, t) y = ReduceSum(x, b)", "int64[2] a = {0,1}, int64[1] o = {0}, int64[1] t = {1}"),
+        "Reduce axes concat": ("float[2,3] x", ANY, "b = Concat<axis=0>(a, a2) y = ReduceSum(x, b)", "int64[1] a = {0}, int64[1] a2 = {1}"),
+        "Reduce axes unsqueezed": ("float[2,3] x", ANY, "b = Unsqueeze(a, a0) y = ReduceSum(x, b)", "int64 a = {1}, int64[1] a0 = {0}"),
+        "Reduce axes reshaped": ("float[2,3] x", ANY, "b = Reshape(a, m) y = ReduceSum(x, b)", "int64 a = {1}, int64[1] m = {1}"),
+        "Reduce axes add": ("float[2,3] x", ANY, "b = Add(a, a) y = ReduceSum(x, b)", "int64[1] a = {0}"),
+        "Reduce axes Range": ("float[2,3] x", ANY, "b = Range(z, t, o) y = ReduceSum(x, b)", "int64 z = {0}, int64 t = {1}, int64 o = {1}"),
         "Reshape input shape unknown length": ("float[2,3] x, int64[n] s", ANY, "y = Reshape(x, s)"),
         "Reshape computed": ("float[n,3] x", ANY, "a = Shape(x) b = Mul(a, t) c = Div(b, t) y = Reshape(x, c)", "int64[1] t = {2}"),
         "Reshape by gathered shape": ("float[n,3,4] x", ANY, "a = Shape(x) b = Gather(a, i) c = Unsqueeze(b, z) d = Concat<axis=0>(c, m) y = Reshape(x, d)", "int64 i = {0}, int64[1] z = {0}, int64[1] m = {-1}"),
@@ -303,7 +498,6 @@ def shapes() -> Iterator[tuple[str, Case]]:
         "Slice": ("float[4,4] x", ANY, "y = Slice(x, s, e, a)", "int64[1] s = {1}, int64[1] e = {3}, int64[1] a = {0}"),
         "Slice step": ("float[4,4] x", ANY, "y = Slice(x, s, e, a, t)", "int64[1] s = {-1}, int64[1] e = {-9}, int64[1] a = {0}, int64[1] t = {-1}"),
         "Slice step zero": ("float[4,4] x", ANY, "y = Slice(x, s, e, a, t)", "int64[1] s = {0}, int64[1] e = {4}, int64[1] a = {0}, int64[1] t = {0}"),
-        "Slice input axes": ("float[4,4] x, int64[1] a", ANY, "y = Slice(x, s, e, a)", "int64[1] s = {1}, int64[1] e = {3}"),
         "Slice computed axes": ("float[4,4] x", ANY, "b = Neg(a) y = Slice(x, s, e, b)", "int64[1] s = {1}, int64[1] e = {3}, int64[1] a = {1}"),
         "Slice computed axes of shape": ("float[n,4] x", ANY, "c = Shape(x) b = Sub(c, a) d = Slice(b, z, o) y = Slice(x, s, e, d)", "int64[1] s = {1}, int64[1] e = {3}, int64[2] a = {1,3}, int64[1] z = {1}, int64[1] o = {2}"),
         "Slice input starts": ("float[4,4] x, int64[1] s", ANY, "y = Slice(x, s, e, a)", "int64[1] a = {0}, int64[1] e = {3}"),
@@ -361,7 +555,6 @@ def shapes() -> Iterator[tuple[str, Case]]:
         "Pad wrap": ("float[2,3] x", ANY, 'y = Pad<mode="wrap">(x, p)', "int64[4] p = {1,0,0,1}", 19),
         "Pad negative": ("float[2,3] x", ANY, "y = Pad(x, p)", "int64[4] p = {-1,0,0,1}"),
         "Pad axes": ("float[2,3] x", ANY, "y = Pad(x, p, , a)", "int64[2] p = {1,1}, int64[1] a = {1}", 18),
-        "Pad input axes": ("float[2,3] x, int64[1] a", ANY, "y = Pad(x, p, , a)", "int64[2] p = {1,1}", 18),
         "Pad wrong length": ("float[2,3] x", ANY, "y = Pad(x, p)", "int64[2] p = {1,1}"),
         "Pad bool": ("bool[2,3] x", "bool[] y", "y = Pad(x, p)", "int64[4] p = {1,0,0,1}"),
         "Pad int64": ("int64[2,3] x", "int64[] y", "y = Pad(x, p)", "int64[4] p = {1,0,0,1}"),
@@ -542,8 +735,24 @@ def shape_operands() -> Iterator[tuple[str, Case]]:
         yield f"{name} input", Case(f"float[2,2] x, int64[{count}] s", ANY, use, more)
         yield f"{name} int32 input", Case(f"float[2,2] x, int32[{count}] s", ANY, use, more)
         yield f"{name} of unknown length", Case("float[2,2] x, int64[k] s", ANY, use, more)
-        yield f"{name} from a shape", Case(f"float[2,2] x, float[n,{count}] f", ANY, f"t = Shape(f) u = Gather(t, one) v2 = Mul(u, one) s = Concat<axis=0>({', '.join(['v2'] * count)}) {use}", more)
-        yield f"{name} from a free shape", Case(f"float[2,2] x, float[n,2] f", ANY, f"t = Shape<end=1>(f) s = Concat<axis=0>({', '.join(['t'] * count)}) {use}", more)
+        yield (
+            f"{name} from a shape",
+            Case(
+                f"float[2,2] x, float[n,{count}] f",
+                ANY,
+                f"t = Shape(f) u = Gather(t, one) v2 = Mul(u, one) s = Concat<axis=0>({', '.join(['v2'] * count)}) {use}",
+                more,
+            ),
+        )
+        yield (
+            f"{name} from a free shape",
+            Case(
+                f"float[2,2] x, float[n,2] f",
+                ANY,
+                f"t = Shape<end=1>(f) s = Concat<axis=0>({', '.join(['t'] * count)}) {use}",
+                more,
+            ),
+        )
     yield from table({
         "Slice int32 with steps": ("float[4,4] x", ANY, "y = Slice(x, s, e, a, t)", "int32[1] s = {1}, int32[1] e = {3}, int32[1] a = {0}, int32[1] t = {1}"),
         "Slice int32 all sides": ("float[4,4] x", ANY, "y = Slice(x, s, e, a)", "int32[2] s = {1,1}, int32[2] e = {3,3}, int32[2] a = {0,1}"),
@@ -573,6 +782,56 @@ def shape_operands() -> Iterator[tuple[str, Case]]:
     })  # fmt: skip
 
 
+def typed() -> Iterator[tuple[str, Case]]:
+    """Operators of several inputs on every type."""
+    ops = {
+        "Conv": ("{T}[1,2,4,4] x, {T}[2,2,1,1] w", "y = Conv(x, w)"), "ConvTranspose": ("{T}[1,2,4,4] x, {T}[2,2,1,1] w", "y = ConvTranspose(x, w)"),
+        "MaxPool": ("{T}[1,2,4,4] x", "y = MaxPool<kernel_shape=[2,2]>(x)"), "AveragePool": ("{T}[1,2,4,4] x", "y = AveragePool<kernel_shape=[2,2]>(x)"),
+        "LpPool": ("{T}[1,2,4,4] x", "y = LpPool<kernel_shape=[2,2]>(x)"), "GlobalAveragePool": ("{T}[1,2,4,4] x", "y = GlobalAveragePool(x)"),
+        "GlobalMaxPool": ("{T}[1,2,4,4] x", "y = GlobalMaxPool(x)"), "GlobalLpPool": ("{T}[1,2,4,4] x", "y = GlobalLpPool(x)"),
+        "BatchNormalization": ("{T}[1,2,4,4] x, {T}[2] b", "y = BatchNormalization(x, b, b, b, b)"), "InstanceNormalization": ("{T}[1,2,4,4] x, {T}[2] b", "y = InstanceNormalization(x, b, b)"),
+        "LayerNormalization": ("{T}[2,4] x, {T}[4] b", "y = LayerNormalization(x, b, b)"), "GroupNormalization": ("{T}[1,2,4,4] x, {T}[2] b", "y = GroupNormalization<num_groups=2>(x, b, b)"),
+        "RMSNormalization": ("{T}[2,4] x, {T}[4] b", "y = RMSNormalization(x, b)"), "LRN": ("{T}[1,2,4,4] x", "y = LRN<size=3>(x)"),
+        "Gemm": ("{T}[2,2] x", "y = Gemm(x, x)"), "Einsum": ("{T}[2,2] x", 'y = Einsum<equation="ij,jk->ik">(x, x)'), "DepthToSpace": ("{T}[1,4,4,4] x", "y = DepthToSpace<blocksize=2>(x)"),
+        "SpaceToDepth": ("{T}[1,2,4,4] x", "y = SpaceToDepth<blocksize=2>(x)"), "TopK": ("{T}[2,4] x", "y, i = TopK(x, k)"), "OneHot": ("int64[3] i, {T}[2] v", "y = OneHot(i, k, v)"),
+        "CumSum": ("{T}[2,4] x", "y = CumSum(x, z)"), "Pad": ("{T}[2,4] x", "y = Pad(x, p)"), "Pad edge": ("{T}[2,4] x", 'y = Pad<mode="edge">(x, p)'), "Pad reflect": ("{T}[2,4] x", 'y = Pad<mode="reflect">(x, p)'),
+        "ScatterND": ("{T}[4,4] x, int64[3,1] i, {T}[3,4] u", "y = ScatterND(x, i, u)"), "ScatterElements": ("{T}[4,4] x, int64[2,4] i, {T}[2,4] u", "y = ScatterElements(x, i, u)"),
+        "Gather": ("{T}[4,4] x, int64[2] i", "y = Gather(x, i)"), "GatherElements": ("{T}[4,4] x, int64[2,4] i", "y = GatherElements(x, i)"), "GatherND": ("{T}[4,4] x, int64[3,2] i", "y = GatherND(x, i)"),
+        "Slice": ("{T}[4,4] x", "y = Slice(x, s, e)"), "Split": ("{T}[4,4] x", "y, v = Split(x)"), "Where": ("bool[4] c, {T}[4] x, {T}[4] u", "y = Where(c, x, u)"), "Expand": ("{T}[1,4] x", "y = Expand(x, e)"),
+        "Tile": ("{T}[1,4] x", "y = Tile(x, e)"), "Reshape": ("{T}[2,4] x", "y = Reshape(x, e2)"), "Unsqueeze": ("{T}[2,4] x", "y = Unsqueeze(x, z1)"), "Concat": ("{T}[2,4] x", "y = Concat<axis=0>(x, x)"),
+        "Clip bounds": ("{T}[4] x, {T} m", "y = Clip(x, m)"), "GridSample": ("{T}[1,2,4,4] x, {T}[1,4,4,2] g", "y = GridSample(x, g)"), "ReverseSequence": ("{T}[4,2] x, int64[2] l", "y = ReverseSequence(x, l)"),
+        "If": ("bool c, {T}[4] x", "y = If(c)<then_branch = t () => ({T}[4] a) {{ a = Identity(x) }}, else_branch = e () => ({T}[4] b) {{ b = Identity(x) }}>"),
+        "Loop": ("{T}[4] x, bool c", "y = Loop(k0, c, x)<body = b (int64 i, bool q, {T}[4] v) => (bool q2, {T}[4] w) {{ q2 = Identity(q) w = Identity(v) }}>"),
+        "Scan": ("{T}[3,4] x", "y = Scan<num_scan_inputs=1, body = b ({T}[4] v) => ({T}[4] w) {{ w = Identity(v) }}>(x)"),
+        "LSTM": ("{T}[2,1,3] x, {T}[1,4,3] w, {T}[1,4,1] r", "y = LSTM<hidden_size=1>(x, w, r)"), "GRU": ("{T}[2,1,3] x, {T}[1,3,3] w, {T}[1,3,1] r", "y = GRU<hidden_size=1>(x, w, r)"), "RNN": ("{T}[2,1,3] x, {T}[1,1,3] w, {T}[1,1,1] r", "y = RNN<hidden_size=1>(x, w, r)"),
+        "Range": ("{T} n, {T} d, {T} st", "y = Range(st, n, d)"), "PRelu": ("{T}[2] x, {T}[2] s2", "y = PRelu(x, s2)"), "Trilu": ("{T}[3,3] x", "y = Trilu(x)"),
+        "Attention": ("{T}[1,2,4,8] q, {T}[1,2,4,8] kk, {T}[1,2,4,8] v", "y = Attention(q, kk, v)"), "Swish": ("{T}[4] x", "y = Swish(x)"), "Upsample": ("{T}[1,2,4,4] x", "y = Upsample(x, up)"),
+    }  # fmt: skip
+    opsets = {
+        "Conv": 22,
+        "GroupNormalization": 21,
+        "RMSNormalization": 23,
+        "Attention": 23,
+        "Swish": 24,
+        "GridSample": 22,
+        "Upsample": 9,
+    }
+    more = (
+        "int64[1] k = {2}, int64 k0 = {2}, int64 z = {0}, int64[4] p = {1,0,0,1}, int64[2] s = {0,0}, int64[2] e = {2,4}, "
+        "int64[2] e2 = {4,2}, int64[1] z1 = {0}, float[4] up = {1,1,2,2}"
+    )
+    for name, (inputs, body) in ops.items():
+        for kind in TYPES[:8] + ("int32", "int64", "bool"):
+            if kind not in {"int16", "uint16"}:
+                given = inputs.format(T=kind)
+                yield (
+                    f"{name} of {kind}",
+                    Case(
+                        given, f"{kind}[] y", body.format(T=kind) if "{{" in body else body, more, opsets.get(name, 17)
+                    ),
+                )
+
+
 def casts() -> Iterator[tuple[str, Case]]:
     numbers = {"float": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "string": 8, "bool": 9,
                "float16": 10, "double": 11, "uint32": 12, "uint64": 13, "bfloat16": 16, "float8e4m3fn": 17,
@@ -580,19 +839,38 @@ def casts() -> Iterator[tuple[str, Case]]:
     for source in ("float", "float16", "bfloat16", "int32", "int64", "bool", "uint8", "int8", "double"):
         for name, number in numbers.items():
             opset = 21 if number > 16 else 17
-            yield f"Cast {source} {name} out", Case(f"{source}[4] x", f"{name}[] y", f"y = Cast<to={number}>(x)", "", opset)
-            yield f"Cast {source} {name} inside", Case(
-                f"{source}[4] x", "float[] y", f"a = Cast<to={number}>(x) y = Cast<to=1>(a)", "", opset
+            yield (
+                f"Cast {source} {name} out",
+                Case(f"{source}[4] x", f"{name}[] y", f"y = Cast<to={number}>(x)", "", opset),
+            )
+            yield (
+                f"Cast {source} {name} inside",
+                Case(f"{source}[4] x", "float[] y", f"a = Cast<to={number}>(x) y = Cast<to=1>(a)", "", opset),
             )
     for name in numbers:
         if name != "string":
             opset = 21 if numbers[name] > 16 else 17
-            yield f"initializer {name}", Case("float[4] x", "float[] y", "a = Cast<to=1>(c) y = Add(x, a)", f"{name}[4] c = {{0,1,0,1}}", opset)
-            yield f"passed through {name}", Case(f"{name}[4] x, float[4] z", f"{name}[] y, float[] u", "y = Identity(x) u = Relu(z)", "", opset)
+            yield (
+                f"initializer {name}",
+                Case("float[4] x", "float[] y", "a = Cast<to=1>(c) y = Add(x, a)", f"{name}[4] c = {{0,1,0,1}}", opset),
+            )
+            yield (
+                f"passed through {name}",
+                Case(f"{name}[4] x, float[4] z", f"{name}[] y, float[] u", "y = Identity(x) u = Relu(z)", "", opset),
+            )
             yield f"unused input {name}", Case(f"{name}[4] x, float[4] z", "float[] u", "u = Relu(z)", "", opset)
-            yield f"unused initializer {name}", Case("float[4] z", "float[] u", "u = Relu(z)", f"{name}[4] c = {{0,1,0,1}}", opset)
-            yield f"reshape {name}", Case(f"{name}[4] x", f"{name}[] y", "y = Reshape(x, s)", "int64[2] s = {2,2}", opset)
-            yield f"constant out {name}", Case("float[4] x", f"{name}[4] c, float[] y", "y = Relu(x)", f"{name}[4] c = {{0,1,0,1}}", opset)
+            yield (
+                f"unused initializer {name}",
+                Case("float[4] z", "float[] u", "u = Relu(z)", f"{name}[4] c = {{0,1,0,1}}", opset),
+            )
+            yield (
+                f"reshape {name}",
+                Case(f"{name}[4] x", f"{name}[] y", "y = Reshape(x, s)", "int64[2] s = {2,2}", opset),
+            )
+            yield (
+                f"constant out {name}",
+                Case("float[4] x", f"{name}[4] c, float[] y", "y = Relu(x)", f"{name}[4] c = {{0,1,0,1}}", opset),
+            )
 
 
 def resizes() -> Iterator[tuple[str, Case]]:
@@ -603,76 +881,242 @@ def resizes() -> Iterator[tuple[str, Case]]:
         for name, values in scales.items():
             rank = int(name[0])
             shape = ",".join(["4"] * rank)
-            yield f"Resize {mode} {name}", Case(
-                f"float[{shape}] x", ANY, f'y = Resize<mode="{mode}">(x, , s)', f"float[{rank}] s = {{{values}}}"
+            yield (
+                f"Resize {mode} {name}",
+                Case(f"float[{shape}] x", ANY, f'y = Resize<mode="{mode}">(x, , s)', f"float[{rank}] s = {{{values}}}"),
             )
-        yield f"Resize {mode} sizes", Case(IMAGE, ANY, f'y = Resize<mode="{mode}">(x, , , t)', "int64[4] t = {1,3,16,16}")
+        yield (
+            f"Resize {mode} sizes",
+            Case(IMAGE, ANY, f'y = Resize<mode="{mode}">(x, , , t)', "int64[4] t = {1,3,16,16}"),
+        )
         yield f"Resize {mode} sizes input", Case(f"{IMAGE}, int64[4] t", ANY, f'y = Resize<mode="{mode}">(x, , , t)')
         yield f"Resize {mode} scales input", Case(f"{IMAGE}, float[4] s", ANY, f'y = Resize<mode="{mode}">(x, , s)')
-        yield f"Resize {mode} sizes computed", Case(
-            "float[1,3,h,w] x", ANY, f's = Shape(x) t = Mul(s, two) y = Resize<mode="{mode}">(x, , , t)', "int64[4] two = {1,1,2,2}"
+        yield (
+            f"Resize {mode} sizes computed",
+            Case(
+                "float[1,3,h,w] x",
+                ANY,
+                f's = Shape(x) t = Mul(s, two) y = Resize<mode="{mode}">(x, , , t)',
+                "int64[4] two = {1,1,2,2}",
+            ),
         )
-        yield f"Resize {mode} sizes concat", Case(
-            "float[n,3,h,w] x", ANY, f's = Shape<end=2>(x) t = Concat<axis=0>(s, o) y = Resize<mode="{mode}">(x, , , t)', "int64[2] o = {16,16}"
+        yield (
+            f"Resize {mode} sizes concat",
+            Case(
+                "float[n,3,h,w] x",
+                ANY,
+                f's = Shape<end=2>(x) t = Concat<axis=0>(s, o) y = Resize<mode="{mode}">(x, , , t)',
+                "int64[2] o = {16,16}",
+            ),
         )
-        yield f"Resize {mode} dynamic", Case("float[n,3,h,w] x", ANY, f'y = Resize<mode="{mode}">(x, , s)', "float[4] s = {1,1,2,2}")
-        yield f"Resize {mode} axes", Case(IMAGE, ANY, f'y = Resize<mode="{mode}", axes=[2,3]>(x, , s)', "float[2] s = {2,2}", 18)
-        yield f"Resize {mode} axes sizes", Case(IMAGE, ANY, f'y = Resize<mode="{mode}", axes=[2,3]>(x, , , t)', "int64[2] t = {16,16}", 18)
-        yield f"Resize {mode} axes channel", Case(IMAGE, ANY, f'y = Resize<mode="{mode}", axes=[1]>(x, , s)', "float[1] s = {2}", 18)
-        yield f"Resize {mode} down", Case(IMAGE, ANY, f'y = Resize<mode="{mode}">(x, , s)', "float[4] s = {1,1,0.5,0.5}")
-        yield f"Resize {mode} antialias", Case(IMAGE, ANY, f'y = Resize<mode="{mode}", antialias=1>(x, , s)', "float[4] s = {1,1,0.5,0.5}", 18)
-        yield f"Resize {mode} exclude_outside", Case(IMAGE, ANY, f'y = Resize<mode="{mode}", exclude_outside=1>(x, , s)', "float[4] s = {1,1,2,2}")
-        yield f"Resize {mode} not_larger", Case(IMAGE, ANY, f'y = Resize<mode="{mode}", keep_aspect_ratio_policy="not_larger">(x, , , t)', "int64[4] t = {1,3,16,16}", 18)
+        yield (
+            f"Resize {mode} dynamic",
+            Case("float[n,3,h,w] x", ANY, f'y = Resize<mode="{mode}">(x, , s)', "float[4] s = {1,1,2,2}"),
+        )
+        yield (
+            f"Resize {mode} axes",
+            Case(IMAGE, ANY, f'y = Resize<mode="{mode}", axes=[2,3]>(x, , s)', "float[2] s = {2,2}", 18),
+        )
+        yield (
+            f"Resize {mode} axes sizes",
+            Case(IMAGE, ANY, f'y = Resize<mode="{mode}", axes=[2,3]>(x, , , t)', "int64[2] t = {16,16}", 18),
+        )
+        yield (
+            f"Resize {mode} axes channel",
+            Case(IMAGE, ANY, f'y = Resize<mode="{mode}", axes=[1]>(x, , s)', "float[1] s = {2}", 18),
+        )
+        yield (
+            f"Resize {mode} down",
+            Case(IMAGE, ANY, f'y = Resize<mode="{mode}">(x, , s)', "float[4] s = {1,1,0.5,0.5}"),
+        )
+        yield (
+            f"Resize {mode} antialias",
+            Case(IMAGE, ANY, f'y = Resize<mode="{mode}", antialias=1>(x, , s)', "float[4] s = {1,1,0.5,0.5}", 18),
+        )
+        yield (
+            f"Resize {mode} exclude_outside",
+            Case(IMAGE, ANY, f'y = Resize<mode="{mode}", exclude_outside=1>(x, , s)', "float[4] s = {1,1,2,2}"),
+        )
+        yield (
+            f"Resize {mode} not_larger",
+            Case(
+                IMAGE,
+                ANY,
+                f'y = Resize<mode="{mode}", keep_aspect_ratio_policy="not_larger">(x, , , t)',
+                "int64[4] t = {1,3,16,16}",
+                18,
+            ),
+        )
         yield f"Resize {mode} 10", Case(IMAGE, ANY, f'y = Resize<mode="{mode}">(x, s)', "float[4] s = {1,1,2,2}", 10)
-        yield f"Resize {mode} 11", Case(IMAGE, ANY, f'y = Resize<mode="{mode}">(x, r, s)', "float[0] r = {}, float[4] s = {1,1,2,2}", 11)
+        yield (
+            f"Resize {mode} 11",
+            Case(IMAGE, ANY, f'y = Resize<mode="{mode}">(x, r, s)', "float[0] r = {}, float[4] s = {1,1,2,2}", 11),
+        )
         for kind in ("float16", "bfloat16", "int32", "int64", "int8", "uint8", "bool"):
-            yield f"Resize {mode} {kind}", Case(f"{kind}[1,3,8,8] x", f"{kind}[] y", f'y = Resize<mode="{mode}">(x, , s)', "float[4] s = {1,1,2,2}")
-        for transform in ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners", "tf_crop_and_resize", "half_pixel_symmetric"):
+            yield (
+                f"Resize {mode} {kind}",
+                Case(
+                    f"{kind}[1,3,8,8] x", f"{kind}[] y", f'y = Resize<mode="{mode}">(x, , s)', "float[4] s = {1,1,2,2}"
+                ),
+            )
+        for transform in (
+            "half_pixel",
+            "pytorch_half_pixel",
+            "tf_half_pixel_for_nn",
+            "asymmetric",
+            "align_corners",
+            "tf_crop_and_resize",
+            "half_pixel_symmetric",
+        ):
             opset = 19 if transform == "half_pixel_symmetric" else 11 if transform == "tf_half_pixel_for_nn" else 17
             roi = "r" if transform == "tf_crop_and_resize" else "r" if opset == 11 else ""
             box = ", float[8] r = {0,0,0,0,1,1,1,1}"
-            yield f"Resize {mode} {transform}", Case(IMAGE, ANY, f'y = Resize<mode="{mode}", coordinate_transformation_mode="{transform}">(x, {roi}, s)', "float[4] s = {1,1,2,2}" + (box if roi else ""), opset)
+            yield (
+                f"Resize {mode} {transform}",
+                Case(
+                    IMAGE,
+                    ANY,
+                    f'y = Resize<mode="{mode}", coordinate_transformation_mode="{transform}">(x, {roi}, s)',
+                    "float[4] s = {1,1,2,2}" + (box if roi else ""),
+                    opset,
+                ),
+            )
     for nearest in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
         for transform in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"):
-            yield f"Resize nearest {nearest} {transform}", Case(IMAGE, ANY, f'y = Resize<mode="nearest", nearest_mode="{nearest}", coordinate_transformation_mode="{transform}">(x, , s)', "float[4] s = {1,1,2,2}")
+            yield (
+                f"Resize nearest {nearest} {transform}",
+                Case(
+                    IMAGE,
+                    ANY,
+                    f'y = Resize<mode="nearest", nearest_mode="{nearest}", coordinate_transformation_mode="{transform}">(x, , s)',
+                    "float[4] s = {1,1,2,2}",
+                ),
+            )
     for a in ("-0.5", "-0.75", "0.0"):
-        yield f"Resize cubic coefficient {a}", Case(IMAGE, ANY, f'y = Resize<mode="cubic", cubic_coeff_a={a}>(x, , s)', "float[4] s = {1,1,2,2}")
+        yield (
+            f"Resize cubic coefficient {a}",
+            Case(IMAGE, ANY, f'y = Resize<mode="cubic", cubic_coeff_a={a}>(x, , s)', "float[4] s = {1,1,2,2}"),
+        )
 
 
 def quantization() -> Iterator[tuple[str, Case]]:
     qdq = "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)"
     relu = "a = Relu(x) q = QuantizeLinear(a, s, z) d = DequantizeLinear(q, s, z) y = Sigmoid(d)"
     half = "float s = {0.5}"
-    for kind, opset in {"int8": 17, "uint8": 17, "int16": 21, "uint16": 21, "int4": 21, "uint4": 21, "float8e4m3fn": 19, "float8e5m2": 19, "float8e4m3fnuz": 19, "float4e2m1": 23}.items():
+    for kind, opset in {
+        "int8": 17,
+        "uint8": 17,
+        "int16": 21,
+        "uint16": 21,
+        "int4": 21,
+        "uint4": 21,
+        "float8e4m3fn": 19,
+        "float8e5m2": 19,
+        "float8e4m3fnuz": 19,
+        "float4e2m1": 23,
+    }.items():
         for value in ("0", "1"):
             yield f"QDQ {kind} zero {value}", Case(IMAGE, ANY, qdq, f"{half}, {kind} z = {{{value}}}", opset)
         yield f"QDQ inside {kind}", Case(IMAGE, ANY, relu, f"{half}, {kind} z = {{0}}", opset)
-        yield f"Q only {kind}", Case(IMAGE, f"{kind}[] y", "y = QuantizeLinear(x, s, z)", f"{half}, {kind} z = {{0}}", opset)
-        yield f"DQ only {kind}", Case(f"{kind}[1,3,8,8] x", ANY, "y = DequantizeLinear(x, s, z)", f"{half}, {kind} z = {{0}}", opset)
-        yield f"DQ only, no zero point {kind}", Case(f"{kind}[1,3,8,8] x", ANY, "y = DequantizeLinear(x, s)", half, opset)
-        yield f"DQ weights {kind}", Case(IMAGE, ANY, "f = DequantizeLinear(w, s, z) y = Conv(x, f)", f"{kind}[2,3,1,2] w = {{1,0,1,0,1,0,1,0,1,0,1,0}}, {half}, {kind} z = {{0}}", opset)
+        yield (
+            f"Q only {kind}",
+            Case(IMAGE, f"{kind}[] y", "y = QuantizeLinear(x, s, z)", f"{half}, {kind} z = {{0}}", opset),
+        )
+        yield (
+            f"DQ only {kind}",
+            Case(f"{kind}[1,3,8,8] x", ANY, "y = DequantizeLinear(x, s, z)", f"{half}, {kind} z = {{0}}", opset),
+        )
+        yield (
+            f"DQ only, no zero point {kind}",
+            Case(f"{kind}[1,3,8,8] x", ANY, "y = DequantizeLinear(x, s)", half, opset),
+        )
+        yield (
+            f"DQ weights {kind}",
+            Case(
+                IMAGE,
+                ANY,
+                "f = DequantizeLinear(w, s, z) y = Conv(x, f)",
+                f"{kind}[2,3,1,2] w = {{1,0,1,0,1,0,1,0,1,0,1,0}}, {half}, {kind} z = {{0}}",
+                opset,
+            ),
+        )
         for real, bits in HALF.items():
-            yield f"QDQ {kind} of {real}", Case(f"{real}[1,3,8,8] x", f"{real}[] y", qdq, f"{real} s = {{{bits}}}, {kind} z = {{0}}", max(opset, 19))
+            yield (
+                f"QDQ {kind} of {real}",
+                Case(
+                    f"{real}[1,3,8,8] x", f"{real}[] y", qdq, f"{real} s = {{{bits}}}, {kind} z = {{0}}", max(opset, 19)
+                ),
+            )
     for axis in (-4, -3, -1, 0, 1, 2, 3, 4):
         for op in ("Conv", "ConvTranspose"):
-            yield f"DQ {op} weights axis {axis}", Case(
-                "float[1,2,8,8] x", ANY, f"f = DequantizeLinear<axis={axis}>(w, s, z) y = {op}(x, f)",
-                f"int8[2,2,2,2] w = {{{','.join('1' * 16)}}}, float[2] s = {{0.5,0.5}}, int8[2] z = {{0,0}}",
+            yield (
+                f"DQ {op} weights axis {axis}",
+                Case(
+                    "float[1,2,8,8] x",
+                    ANY,
+                    f"f = DequantizeLinear<axis={axis}>(w, s, z) y = {op}(x, f)",
+                    f"int8[2,2,2,2] w = {{{','.join('1' * 16)}}}, float[2] s = {{0.5,0.5}}, int8[2] z = {{0,0}}",
+                ),
             )
-            yield f"QDQ {op} float weights axis {axis}", Case(
-                "float[1,2,8,8] x", ANY, f"q = QuantizeLinear<axis={axis}>(w, s, z) f = DequantizeLinear<axis={axis}>(q, s, z) y = {op}(x, f)",
-                f"float[2,2,2,2] w = {{{','.join('1' * 16)}}}, float[2] s = {{0.5,0.5}}, int8[2] z = {{0,0}}",
+            yield (
+                f"QDQ {op} float weights axis {axis}",
+                Case(
+                    "float[1,2,8,8] x",
+                    ANY,
+                    f"q = QuantizeLinear<axis={axis}>(w, s, z) f = DequantizeLinear<axis={axis}>(q, s, z) y = {op}(x, f)",
+                    f"float[2,2,2,2] w = {{{','.join('1' * 16)}}}, float[2] s = {{0.5,0.5}}, int8[2] z = {{0,0}}",
+                ),
             )
     for axis in (0, 1, -1, -2):
         ones = "1,1,1,1,1,1,1,1,1"
-        yield f"DQ MatMul weights axis {axis}", Case("float[2,3] x", ANY, f"f = DequantizeLinear<axis={axis}>(w, s, z) y = MatMul(x, f)", f"int8[3,3] w = {{{ones}}}, float[3] s = {{1,1,1}}, int8[3] z = {{0,0,0}}")
+        yield (
+            f"DQ MatMul weights axis {axis}",
+            Case(
+                "float[2,3] x",
+                ANY,
+                f"f = DequantizeLinear<axis={axis}>(w, s, z) y = MatMul(x, f)",
+                f"int8[3,3] w = {{{ones}}}, float[3] s = {{1,1,1}}, int8[3] z = {{0,0,0}}",
+            ),
+        )
         for trans in (0, 1):
-            yield f"DQ Gemm {trans} weights axis {axis}", Case("float[2,3] x", ANY, f"f = DequantizeLinear<axis={axis}>(w, s, z) y = Gemm<transB={trans}>(x, f)", f"int8[3,3] w = {{{ones}}}, float[3] s = {{1,1,1}}, int8[3] z = {{0,0,0}}")
-        yield f"DQ weights then Transpose axis {axis}", Case("float[2,3] x", ANY, f"f = DequantizeLinear<axis={axis}>(w, s, z) t = Transpose(f) y = MatMul(x, t)", f"int8[3,3] w = {{{ones}}}, float[3] s = {{1,1,1}}, int8[3] z = {{0,0,0}}")
-        yield f"DQ weights Add axis {axis}", Case("float[3,3] x", ANY, f"f = DequantizeLinear<axis={axis}>(w, s, z) y = Add(x, f)", f"int8[3,3] w = {{{ones}}}, float[3] s = {{1,1,1}}, int8[3] z = {{0,0,0}}")
+            yield (
+                f"DQ Gemm {trans} weights axis {axis}",
+                Case(
+                    "float[2,3] x",
+                    ANY,
+                    f"f = DequantizeLinear<axis={axis}>(w, s, z) y = Gemm<transB={trans}>(x, f)",
+                    f"int8[3,3] w = {{{ones}}}, float[3] s = {{1,1,1}}, int8[3] z = {{0,0,0}}",
+                ),
+            )
+        yield (
+            f"DQ weights then Transpose axis {axis}",
+            Case(
+                "float[2,3] x",
+                ANY,
+                f"f = DequantizeLinear<axis={axis}>(w, s, z) t = Transpose(f) y = MatMul(x, t)",
+                f"int8[3,3] w = {{{ones}}}, float[3] s = {{1,1,1}}, int8[3] z = {{0,0,0}}",
+            ),
+        )
+        yield (
+            f"DQ weights Add axis {axis}",
+            Case(
+                "float[3,3] x",
+                ANY,
+                f"f = DequantizeLinear<axis={axis}>(w, s, z) y = Add(x, f)",
+                f"int8[3,3] w = {{{ones}}}, float[3] s = {{1,1,1}}, int8[3] z = {{0,0,0}}",
+            ),
+        )
     three = "float[3] s = {0.5,0.5,0.5}, int8[3] z = {0,0,0}"
     for axis in (-3, 0, 1, 2, 3):
-        yield f"QDQ activation axis {axis}", Case("float[3,3,3,3] x", ANY, f"q = QuantizeLinear<axis={axis}>(x, s, z) y = DequantizeLinear<axis={axis}>(q, s, z)", three)
+        yield (
+            f"QDQ activation axis {axis}",
+            Case(
+                "float[3,3,3,3] x",
+                ANY,
+                f"q = QuantizeLinear<axis={axis}>(x, s, z) y = DequantizeLinear<axis={axis}>(q, s, z)",
+                three,
+            ),
+        )
     cw = f"int8[4,3,3,3] w = {{{ZEROS}}}, float[4] ws = {{1,1,1,1}}, int8[4] wz = {{0,0,0,0}}, float s = {{0.5}}, int8 z = {{0}}"
     conv = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) f = DequantizeLinear<axis=0>(w, ws, wz)"
     yield from table({
@@ -737,6 +1181,7 @@ def quantization() -> Iterator[tuple[str, Case]]:
         "blocked fp8 weights": ("float[2,4] x", ANY, "f = DequantizeLinear<axis=0, block_size=2>(w, s) y = MatMul(x, f)", "float8e4m3fn[4,2] w = {1,1,1,1,1,1,1,1}, float[2,2] s = {1,1,1,1}", 21),
         "blocked int4 activations": ("float[4,4] x", ANY, "q = QuantizeLinear<axis=1, block_size=2, output_dtype=22>(x, s) y = DequantizeLinear<axis=1, block_size=2>(q, s)", "float[4,2] s = {1,1,1,1,1,1,1,1}", 21),
         "int4 per tensor": ("float[2,4] x", ANY, "f = DequantizeLinear(w, s) y = MatMul(x, f)", "int4[4,2] w = {1,1,1,1,1,1,1,1}, float s = {1}", 21),
+        "int4 not raw": ("float[2,4] x", ANY, "f = DequantizeLinear(w, s) y = MatMul(x, f)", "int4[4,2] w = {1,1,1,1,1,1,1,1}, float s = {1}", 21, False),
         "int4 odd side": ("float[2,2] x", ANY, "f = DequantizeLinear(w, s) y = MatMul(x, f)", "int4[2,3] w = {1,1,1,1,1,1}, float s = {1}", 21),
         "int4 per channel": ("float[2,4] x", ANY, "f = DequantizeLinear<axis=1>(w, s) y = MatMul(x, f)", "int4[4,2] w = {1,1,1,1,1,1,1,1}, float[2] s = {1,1}", 21),
         "int32 DQ alone": ("int32[4] x", ANY, "y = DequantizeLinear(x, s)", half),
@@ -755,7 +1200,9 @@ def quantization() -> Iterator[tuple[str, Case]]:
     })  # fmt: skip
 
 
-def branch(then: str, other: str, kinds: tuple[str, str] = ("float", "float"), shapes: tuple[str, str] = ("[4]", "[4]")) -> str:
+def branch(
+    then: str, other: str, kinds: tuple[str, str] = ("float", "float"), shapes: tuple[str, str] = ("[4]", "[4]")
+) -> str:
     return (
         f"then_branch = t () => ({kinds[0]}{shapes[0]} a) {{ {then} }}, "
         f"else_branch = e () => ({kinds[1]}{shapes[1]} b) {{ {other} }}"
@@ -763,28 +1210,135 @@ def branch(then: str, other: str, kinds: tuple[str, str] = ("float", "float"), s
 
 
 def control_flow() -> Iterator[tuple[str, Case]]:
-    for place, (inputs, constants) in {"constant": ("", "bool c = {1}, "), "input": ("bool c, ", ""), "1-D": ("bool[1] c, ", "")}.items():
+    for place, (inputs, constants) in {
+        "constant": ("", "bool c = {1}, "),
+        "input": ("bool c, ", ""),
+        "1-D": ("bool[1] c, ", ""),
+    }.items():
         base = f"{inputs}float[4] x"
         extra = constants + "int64[2] s = {2,2}, int64[1] h = {0}, int64[1] g = {2}, int64[1] z = {0}"
         yield f"If {place} same", Case(base, ANY, f"y = If(c)<{branch('a = Relu(x)', 'b = Abs(x)')}>", extra)
-        yield f"If {place} same names", Case(base, ANY, f"y = If(c)<{branch('a = Relu(x)', 'b = Abs(x)').replace('float[4] b', 'float[4] a').replace('b =', 'a =')}>", extra)
-        yield f"If {place} ranks", Case(base, ANY, f"y = If(c)<{branch('a = Reshape(x, s)', 'b = Abs(x)', shapes=('[2,2]', '[4]'))}>", extra)
-        yield f"If {place} ranks unsaid", Case(base, ANY, f"y = If(c)<{branch('a = Reshape(x, s)', 'b = Abs(x)', shapes=('[]', '[]'))}>", extra)
-        yield f"If {place} shapes", Case(base, ANY, f"y = If(c)<{branch('a = Slice(x, h, g)', 'b = Abs(x)', shapes=('[2]', '[4]'))}>", extra)
-        yield f"If {place} types", Case(base, ANY, f"y = If(c)<{branch('a = Cast<to=10>(x)', 'b = Abs(x)', ('float16', 'float'))}>", extra)
+        yield (
+            f"If {place} same names",
+            Case(
+                base,
+                ANY,
+                f"y = If(c)<{branch('a = Relu(x)', 'b = Abs(x)').replace('float[4] b', 'float[4] a').replace('b =', 'a =')}>",
+                extra,
+            ),
+        )
+        yield (
+            f"If {place} ranks",
+            Case(base, ANY, f"y = If(c)<{branch('a = Reshape(x, s)', 'b = Abs(x)', shapes=('[2,2]', '[4]'))}>", extra),
+        )
+        yield (
+            f"If {place} ranks unsaid",
+            Case(base, ANY, f"y = If(c)<{branch('a = Reshape(x, s)', 'b = Abs(x)', shapes=('[]', '[]'))}>", extra),
+        )
+        yield (
+            f"If {place} shapes",
+            Case(base, ANY, f"y = If(c)<{branch('a = Slice(x, h, g)', 'b = Abs(x)', shapes=('[2]', '[4]'))}>", extra),
+        )
+        yield (
+            f"If {place} types",
+            Case(base, ANY, f"y = If(c)<{branch('a = Cast<to=10>(x)', 'b = Abs(x)', ('float16', 'float'))}>", extra),
+        )
         yield f"If {place} passes", Case(base, ANY, f"y = If(c)<{branch('a = Identity(x)', 'b = Identity(x)')}>", extra)
-        yield f"If {place} constant branches", Case(base, ANY, f"k = If(c)<{branch('a = Constant<value_floats=[1.0,2.0,3.0,4.0]>()', 'b = Constant<value_floats=[0.0,2.0,3.0,4.0]>()')}> y = Add(x, k)", extra)
-        yield f"If {place} squeeze of exporters", Case(f"{inputs}float[1,4] x", ANY, f"y = If(c)<{branch('a = Squeeze(x, z)', 'b = Identity(x)', shapes=('[4]', '[1,4]'))}>", extra)
-        yield f"If {place} det inside", Case(f"{inputs}float[4,2,2] x", ANY, f"y = If(c)<{branch('a = Det(x)', 'b = Det(x)')}>", extra)
-        yield f"If {place} two outputs", Case(base, "float[] y, float[] v", f"y, v = If(c)<then_branch = t () => (float[4] a, float[4] d) {{ a = Relu(x) d = Abs(x) }}, else_branch = e () => (float[4] b, float[4] k) {{ b = Abs(x) k = Relu(x) }}>", extra)
-        yield f"If {place} uneven outputs", Case(base, "float[] y, float[] v", f"y, v = If(c)<then_branch = t () => (float[4] a, float[4] d) {{ a = Relu(x) d = Abs(x) }}, else_branch = e () => (float[4] b) {{ b = Abs(x) }}>", extra)
-        yield f"If {place} nested", Case(base, ANY, f"y = If(c)<then_branch = t () => (float[4] a) {{ a = If(c)<{branch('m = Relu(x)', 'n = Neg(x)').replace('float[4] a', 'float[4] m').replace('float[4] b', 'float[4] n')}> }}, else_branch = e () => (float[4] b) {{ b = Abs(x) }}>", extra)
-        yield f"If {place} Conv inside", Case(f"{inputs}float[1,3,8,8] x", ANY, f"y = If(c)<{branch('a = Conv(x, w)', 'b = Conv(x, w)', shapes=('[1,4,6,6]', '[1,4,6,6]'))}>", extra + f", {WEIGHT}")
-        yield f"If {place} QDQ inside", Case(f"{inputs}float[4] x", ANY, f"y = If(c)<{branch('q = QuantizeLinear(x, sc, zp) a = DequantizeLinear(q, sc, zp)', 'b = Relu(x)')}>", extra + ", float sc = {0.5}, int8 zp = {0}")
-    yield "If condition of data", Case("float[4] x", ANY, f"m = ReduceMax<keepdims=0>(x) c = Greater(m, k) y = If(c)<{branch('a = Relu(x)', 'b = Abs(x)')}>", "float k = {0}")
+        yield (
+            f"If {place} constant branches",
+            Case(
+                base,
+                ANY,
+                f"k = If(c)<{branch('a = Constant<value_floats=[1.0,2.0,3.0,4.0]>()', 'b = Constant<value_floats=[0.0,2.0,3.0,4.0]>()')}> y = Add(x, k)",
+                extra,
+            ),
+        )
+        yield (
+            f"If {place} squeeze of exporters",
+            Case(
+                f"{inputs}float[1,4] x",
+                ANY,
+                f"y = If(c)<{branch('a = Squeeze(x, z)', 'b = Identity(x)', shapes=('[4]', '[1,4]'))}>",
+                extra,
+            ),
+        )
+        yield (
+            f"If {place} det inside",
+            Case(f"{inputs}float[4,2,2] x", ANY, f"y = If(c)<{branch('a = Det(x)', 'b = Det(x)')}>", extra),
+        )
+        yield (
+            f"If {place} two outputs",
+            Case(
+                base,
+                "float[] y, float[] v",
+                f"y, v = If(c)<then_branch = t () => (float[4] a, float[4] d) {{ a = Relu(x) d = Abs(x) }}, else_branch = e () => (float[4] b, float[4] k) {{ b = Abs(x) k = Relu(x) }}>",
+                extra,
+            ),
+        )
+        yield (
+            f"If {place} uneven outputs",
+            Case(
+                base,
+                "float[] y, float[] v",
+                f"y, v = If(c)<then_branch = t () => (float[4] a, float[4] d) {{ a = Relu(x) d = Abs(x) }}, else_branch = e () => (float[4] b) {{ b = Abs(x) }}>",
+                extra,
+            ),
+        )
+        yield (
+            f"If {place} nested",
+            Case(
+                base,
+                ANY,
+                f"y = If(c)<then_branch = t () => (float[4] a) {{ a = If(c)<{branch('m = Relu(x)', 'n = Neg(x)').replace('float[4] a', 'float[4] m').replace('float[4] b', 'float[4] n')}> }}, else_branch = e () => (float[4] b) {{ b = Abs(x) }}>",
+                extra,
+            ),
+        )
+        yield (
+            f"If {place} Conv inside",
+            Case(
+                f"{inputs}float[1,3,8,8] x",
+                ANY,
+                f"y = If(c)<{branch('a = Conv(x, w)', 'b = Conv(x, w)', shapes=('[1,4,6,6]', '[1,4,6,6]'))}>",
+                extra + f", {WEIGHT}",
+            ),
+        )
+        yield (
+            f"If {place} QDQ inside",
+            Case(
+                f"{inputs}float[4] x",
+                ANY,
+                f"y = If(c)<{branch('q = QuantizeLinear(x, sc, zp) a = DequantizeLinear(q, sc, zp)', 'b = Relu(x)')}>",
+                extra + ", float sc = {0.5}, int8 zp = {0}",
+            ),
+        )
+    yield (
+        "If condition of data",
+        Case(
+            "float[4] x",
+            ANY,
+            f"m = ReduceMax<keepdims=0>(x) c = Greater(m, k) y = If(c)<{branch('a = Relu(x)', 'b = Abs(x)')}>",
+            "float k = {0}",
+        ),
+    )
     yield "If condition of int", Case("float[4] x, int32 c", ANY, f"y = If(c)<{branch('a = Relu(x)', 'b = Abs(x)')}>")
-    yield "If condition of shape", Case("float[n] x", ANY, f"m = Shape(x) o = Squeeze(m) c = Greater(o, k) y = If(c)<{branch('a = Relu(x)', 'b = Abs(x)', shapes=('[n]', '[n]'))}>", "int64 k = {2}")
-    yield "If condition folded", Case("float[1,4] x", ANY, f"m = Shape(x) o = Gather(m, z) c = Equal(o, k) y = If(c)<{branch('a = Squeeze(x, zz)', 'b = Identity(x)', shapes=('[4]', '[1,4]'))}>", "int64 k = {1}, int64 z = {0}, int64[1] zz = {0}")
+    yield (
+        "If condition of shape",
+        Case(
+            "float[n] x",
+            ANY,
+            f"m = Shape(x) o = Squeeze(m) c = Greater(o, k) y = If(c)<{branch('a = Relu(x)', 'b = Abs(x)', shapes=('[n]', '[n]'))}>",
+            "int64 k = {2}",
+        ),
+    )
+    yield (
+        "If condition folded",
+        Case(
+            "float[1,4] x",
+            ANY,
+            f"m = Shape(x) o = Gather(m, z) c = Equal(o, k) y = If(c)<{branch('a = Squeeze(x, zz)', 'b = Identity(x)', shapes=('[4]', '[1,4]'))}>",
+            "int64 k = {1}, int64 z = {0}, int64[1] zz = {0}",
+        ),
+    )
     loop = "body = b (int64 i, bool k, float[4] v) => (bool k2, float[4] w{scan}) {{ k2 = Identity(k) w = Relu(v) {more} }}"
     yield from table({
         "Loop trip constant": ("float[4] x", ANY, f"y = Loop(n, c, x)<{loop.format(scan='', more='')}>", "int64 n = {3}, bool c = {1}"),
@@ -874,9 +1428,20 @@ def dynamics() -> Iterator[tuple[str, Case]]:
 
 
 FAMILIES: Final = (
-    unary_types, unary_ranks, binary_types, binary_ranks, reductions, opsets, convolutions, shapes, shape_operands, casts, resizes,
+    unary_types, unary_ranks, binary_types, binary_ranks, reductions, opsets, convolutions, shapes, shape_operands, typed, casts, resizes,
     quantization, control_flow, dynamics,
 )  # fmt: skip
+
+
+def save(case: Case, path: Path) -> None:
+    """Write a graph as a file."""
+    domains = '"trt" : 1, "mine" : 1, "com.microsoft" : 1'
+    head = f'<ir_version: 10, opset_import: ["" : {case.opset}, {domains}]> g ({case.inputs}) => ({case.outputs})'
+    model = onnx.parser.parse_model(f"{head} <{case.constants}> {{ {case.body} }}")
+    for tensor in model.graph.initializer:
+        if case.raw and tensor.int32_data and tensor.data_type in {TensorProto.INT4, TensorProto.FLOAT4E2M1}:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, path)
 
 
 def corpus() -> dict[str, Case]:
