@@ -43,15 +43,15 @@ def _faults(graph: Graph, node: NodeProto) -> Iterator[str]:
 
 
 def _kernel_faults(node: NodeProto, data: Shape, kernel: Shape) -> Iterator[str]:
-    said = attribute(node, "kernel_shape")
-    if said is not None and tuple(said) != kernel:
+    said = attribute(node, "kernel_shape", [])
+    if said and tuple(said) != kernel:
         yield f"with kernel_shape {said} and weights of {_listed(kernel)}"
-    padding, pads = attribute(node, "auto_pad", "NOTSET"), attribute(node, "pads")
-    if padding.startswith("SAME") and pads is not None:
+    padding, pads = str(attribute(node, "auto_pad", "NOTSET")), attribute(node, "pads", [])
+    if padding.startswith("SAME") and pads:
         yield f"with pads beside auto_pad {padding}"
     if node.op_type == "ConvTranspose" or padding.startswith("SAME") or len(data) != len(kernel) + 2:
         return
-    pads = pads if pads is not None and len(pads) == 2 * len(kernel) else [0] * 2 * len(kernel)
+    pads = pads if len(pads) == 2 * len(kernel) else [0] * 2 * len(kernel)
     dilations = attribute(node, "dilations", [1] * len(kernel))
     for axis, (side, width, dilation) in enumerate(zip(data[2:], kernel, dilations, strict=False)):
         reach = dilation * (_number(width) - 1) + 1

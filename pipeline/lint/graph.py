@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Final
 
 import numpy as np
@@ -14,12 +16,17 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from onnx.external_data_helper import uses_external_data
 
 from pipeline.errors import PipelineError
 
 Shape = tuple[int | str | None, ...]  # a number, a name, or nothing known
+MAX_DIGITS: Final = 19  # of a count of bytes
+PACKED: Final = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)  # two elements in a byte
 OWN: Final = ("", "ai.onnx")  # domains of standard ONNX
+INFERENCE_ERRORS: Final = (onnx.shape_inference.InferenceError, ValueError, RuntimeError)
+FRAGILE: Final = {"EyeLike", "RegexFullMatch"}
+HIDDEN: Final = "hidden"
 RANDOM: Final = {"RandomNormalLike", "RandomUniformLike"}  # not constant, though their inputs may be
 
 
@@ -43,20 +50,57 @@ class Graph:
     consumers: dict[str, list[tuple[NodeProto, int]]]  # node and number of its input
 
     def value(self, name: str) -> npt.NDArray[Any] | None:
-        """Read a constant; None if the tensor is no constant or its external file is not there."""
+        """Read a constant; None if the tensor is no constant, or its data or its external file is not as it says."""
         tensor = self.constants.get(name)
-        if tensor is None or self.missing(tensor):
+        if tensor is None or external_fault(tensor, self.path.parent):
             return None
-        return numpy_helper.to_array(tensor, base_dir=str(self.path.parent))
+        try:
+            return numpy_helper.to_array(tensor, base_dir=str(self.path.parent))
+        except (ValueError, TypeError, KeyError, OSError, onnx.checker.ValidationError):
+            return None
 
-    def missing(self, tensor: TensorProto) -> str | None:
-        """Name the external file that a tensor needs and that is absent or too short."""
-        if not uses_external_data(tensor):
-            return None
-        info = ExternalDataInfo(tensor)
-        file = self.path.parent / info.location
-        end = (info.offset or 0) + (info.length or 0)
-        return None if file.is_file() and file.stat().st_size >= end else info.location
+
+def external_fault(tensor: TensorProto, folder: Path) -> str:
+    """Say what is wrong with the place of a tensor's external data; empty if nothing is, or if it has none."""
+    if not uses_external_data(tensor):
+        return ""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    location, numbers = entries.get("location", ""), [entries.get(key, "0") for key in ("offset", "length")]
+    windows = PureWindowsPath(location)  # backslashes separate too
+    if not location or "\0" in location:
+        fault = "without a file's name"
+    elif windows.anchor or ".." in os.path.normpath(windows.as_posix()).split("/"):
+        fault = "outside the model's folder"
+    elif not all(number.isascii() and number.isdigit() and len(number) < MAX_DIGITS for number in numbers):
+        fault = f"at offset {numbers[0]!r} with length {numbers[1]!r}, which are no counts of bytes"
+    else:
+        fault = _size_fault(folder / location, *map(int, numbers), _bytes(tensor))
+    return fault
+
+
+def external_link(tensor: TensorProto, folder: Path) -> bool:
+    """Say whether a tensor's external data lies behind a symbolic link."""
+    location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    return bool(location) and not external_fault(tensor, folder) and (folder / location).is_symlink()
+
+
+def _size_fault(file: Path, offset: int, length: int, needed: int) -> str:
+    if length and needed and length != needed:
+        return f"of {length} bytes for a tensor of {needed}"
+    try:
+        size = file.stat().st_size if file.is_file() else -1
+    except OSError as error:
+        return f"that cannot be read: {error.strerror}"
+    return "" if size >= offset + max(length, needed) else "that is missing or too short"
+
+
+def _bytes(tensor: TensorProto) -> int:
+    """Count the bytes that a tensor of a known type takes; 0 for others."""
+    try:
+        width = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, TypeError):
+        return 0
+    return math.prod(max(side, 0) for side in tensor.dims) * width if tensor.data_type not in PACKED else 0
 
 
 def read_graph(path: Path) -> Graph:
@@ -74,8 +118,7 @@ def read_graph(path: Path) -> Graph:
         raise PipelineError(f"{path}: expected an ONNX file, got something else ({error})") from error
     if not model.ir_version or not model.graph.node:
         raise PipelineError(f"{path}: expected an ONNX file with a graph, got a file without nodes")
-    nodes = [node for graph in subgraphs(model.graph) for node in graph.node]
-    if not all(isinstance(text, str) for node in nodes for text in (node.op_type, *node.input, *node.output)):
+    if not all(_is_text(text) for text in _texts(model)):
         raise PipelineError(f"{path}: damaged, it has names that are no text: copy or export it again")
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
@@ -87,17 +130,37 @@ def read_graph(path: Path) -> Graph:
     return _index(path, _inferred(model), late, foreign)
 
 
+def _is_text(text: str | bytes) -> bool:
+    return isinstance(text, str) and text == text.encode(errors="replace").decode()
+
+
+def _texts(model: ModelProto) -> Iterator[str | bytes]:
+    """Yield every name; one that is no UTF-8 comes as bytes."""
+    for entry in model.opset_import:
+        yield entry.domain
+    for graph in subgraphs(model.graph):
+        for described in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            yield described.name
+        for tensor in graph.initializer:
+            yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+        for node in graph.node:
+            yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+            yield from (entry.name for entry in node.attribute)
+
+
 def name_of(node: NodeProto) -> str:
     """Name a node; one without a name goes by its first output."""
     return node.name or f"{node.op_type} of {next(iter(node.output), '(no output)')}"
 
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
-    """Read a node's attribute; text comes as str."""
+    """Read a node's attribute; text comes as str, and one of another type than the default as the default."""
     for entry in node.attribute:
-        if entry.name == name:
+        if entry.name == name and not entry.ref_attr_name:
             value = onnx.helper.get_attribute_value(entry)
-            return value.decode() if isinstance(value, bytes) else value
+            value = value.decode(errors="replace") if isinstance(value, bytes) else value
+            numbers = isinstance(value, int | float) and isinstance(default, int | float)
+            return value if default is None or numbers or type(value) is type(default) else default
     return default
 
 
@@ -177,13 +240,32 @@ def _complete(node: NodeProto, opset: int) -> bool:
     return schema is None or (len(node.input) >= schema.min_input and len(node.output) >= schema.min_output)
 
 
+def infer_shapes(model: ModelProto, strict: bool = False) -> ModelProto:
+    """Infer types and shapes; leave out the operators whose inference ends the process if their input has no type.
+
+    Raises:
+        onnx.shape_inference.InferenceError: if `strict`, and shapes contradict each other.
+
+    """
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    if hidden := [node for graph in subgraphs(copy.graph) for node in graph.node if node.op_type in FRAGILE]:
+        copy.opset_import.add(domain=HIDDEN, version=1)
+        for node in hidden:
+            node.domain = HIDDEN
+    inferred = onnx.shape_inference.infer_shapes(copy, strict_mode=strict, data_prop=True)
+    for node in (node for graph in subgraphs(inferred.graph) for node in graph.node if node.domain == HIDDEN):
+        node.domain = ""
+    return inferred
+
+
 def _inferred(model: ModelProto) -> ModelProto:
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        inferred = infer_shapes(model)
         if any(node.op_type == "Loop" for graph in subgraphs(inferred.graph) for node in graph.node):
             _describe_state(inferred)
-            inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
-    except onnx.shape_inference.InferenceError:  # the rule `invalid` says what is wrong
+            inferred = infer_shapes(inferred)
+    except INFERENCE_ERRORS:  # the rule `invalid` says what is wrong
         return model
     return inferred
 

@@ -9,17 +9,17 @@ from typing import Final
 import numpy as np
 from onnx import TensorProto
 
-from pipeline.lint.graph import Graph
+from pipeline.lint.graph import PACKED, Graph
 from pipeline.lint.operators import type_name
 from pipeline.lint.rule import Place, Rule, Target
 
 QDQ: Final = {"QuantizeLinear", "DequantizeLinear"}
 FP16_MAX: Final = 65504.0
 QUANTISED: Final = (TensorProto.UINT8, TensorProto.INT8, TensorProto.FLOAT8E4M3FN)
-PACKED: Final = (TensorProto.INT4, TensorProto.FLOAT4E2M1)  # two elements in a byte
 FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
-TYPES: Final = (*FLOATS, *QUANTISED, *PACKED, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
+FOUR_BITS: Final = (TensorProto.INT4, TensorProto.FLOAT4E2M1)
+TYPES: Final = (*FLOATS, *QUANTISED, *FOUR_BITS, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
 
 
 def check_int64_input(graph: Graph, _: Target) -> Iterator[Place]:

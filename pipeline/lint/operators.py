@@ -68,7 +68,7 @@ def opset_range(version: Version) -> tuple[int, int]:
 def data_types(node: NodeProto, graph: Graph) -> dict[str, set[int]]:
     """Collect the inputs' element types by the schema's type (`T`, `T1`), as far as they are known."""
     schema = schema_of(node, graph.opset)
-    if schema is None:
+    if schema is None or not schema.inputs:
         return {}
     found: dict[str, set[int]] = {}
     for number, name in enumerate(node.input):

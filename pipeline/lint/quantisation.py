@@ -37,7 +37,7 @@ def check_zero_point(graph: Graph, _: Target) -> Iterator[Place]:
             if scale is not None and zero is not None and volume(scale) != volume(zero):
                 yield Place(name_of(node), f"{node.op_type} with {volume(zero)} zero points for {volume(scale)} scales")
             value = graph.value(node.input[2])
-            floating = type_name(graph.types[node.input[2]]).startswith(("FP8", "FLOAT8"))
+            floating = type_name(graph.types.get(node.input[2], 0)).startswith(("FP8", "FLOAT8"))
             if value is not None and not floating and np.any(value.astype(np.float32) != 0):
                 yield Place(name_of(node), f"{node.op_type} with a zero point that is not 0")
 

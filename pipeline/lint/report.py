@@ -7,9 +7,11 @@ from typing import Literal
 from pydantic import computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.records import Record
+from pipeline.text import printable
 
 Severity = Literal["error", "warning"]
 COLOURS: dict[Severity, str] = {"error": "red", "warning": "yellow"}
@@ -34,6 +36,7 @@ class Report(Record):
     findings: list[Finding]  # errors first
     quantised: int  # Conv, ConvTranspose, Gemm and MatMul whose data and weights both come from DequantizeLinear
     quantisable: int  # all of these
+    sibling: str | None = None  # the file beside it that this pipeline makes for TensorRT
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -54,7 +57,11 @@ def show(report: Report, console: Console) -> None:
         console.print(_table(report))
     if report.quantised:
         console.print(f"INT8: {report.quantised} of {report.quantisable} Conv, ConvTranspose, Gemm and MatMul")
-    console.print(_verdict(report), style="bold")
+    console.print(_verdict(report), style="bold", markup=False)
+    if report.sibling:
+        console.print(
+            f"This file is for ONNX Runtime and OpenVINO: TensorRT takes {report.sibling} of the same export."
+        )
     console.print("This predicts parsing, not building: missing kernels and memory show only on the device.")
 
 
@@ -73,8 +80,8 @@ def _table(report: Report) -> Table:
 
 
 def _plain(text: str) -> str:
-    """Keep brackets in a model's names from being read as markup."""
-    return text.replace("[", "\\[")
+    """Keep brackets in a model's names from being read as markup, and control characters from the terminal."""
+    return escape(printable(text, keep="\n"))
 
 
 def _count(finding: Finding) -> str:

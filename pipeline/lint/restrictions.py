@@ -44,7 +44,7 @@ def check_attribute(graph: Graph, _: Target) -> Iterator[Place]:
         for name, allowed in ATTRIBUTES.get(node.op_type, {}).items():
             value = attribute(node, name)
             values = value if isinstance(value, list) else [value]
-            if value is not None and not set(values) <= set(allowed):
+            if value is not None and not all(each in allowed for each in values):
                 listed = " or ".join(str(each) for each in allowed)
                 yield Place(name_of(node), f"{node.op_type} with {name} {value}; TensorRT takes {listed}")
 

@@ -140,7 +140,7 @@ def _factors(graph: Graph, node: NodeProto) -> list[float]:
     shape: Shape | None = graph.shapes.get(node.input[0])
     if shape is None:
         return []
-    axes = [axis % max(len(shape), 1) for axis in attribute(node, "axes", range(len(shape)))]
+    axes = [axis % max(len(shape), 1) for axis in attribute(node, "axes", list(range(len(shape))))]
     scales = graph.value(_input(node, 1 if node.op_type == "Upsample" or graph.opset < 11 else 2))
     sizes = graph.value(_input(node, 3))
     factors = [1.0] * len(shape)

@@ -10,7 +10,16 @@ import onnx
 from onnx import ModelProto
 from onnx.external_data_helper import uses_external_data
 
-from pipeline.lint.graph import Graph, misplaced, name_of, subgraphs
+from pipeline.lint.graph import (
+    INFERENCE_ERRORS,
+    Graph,
+    external_fault,
+    external_link,
+    infer_shapes,
+    misplaced,
+    name_of,
+    subgraphs,
+)
 from pipeline.lint.operators import data_types, type_name
 from pipeline.lint.rule import Place, Rule, Target
 
@@ -19,9 +28,21 @@ EXAMPLE_SIDE: Final = (32, 320, 640)  # of any other
 
 
 def check_external_data(graph: Graph, _: Target) -> Iterator[Place]:
-    """Find weights in a file that is not there."""
-    for file in sorted({file for tensor in graph.constants.values() if (file := graph.missing(tensor))}):
-        yield Place(file, "weights are in a file that is missing or too short")
+    """Find weights in a file that is not there, or not where a model may look."""
+    folder, seen = graph.path.parent, set()
+    for name, tensor in graph.constants.items():
+        if fault := external_fault(tensor, folder):
+            file = next((str(entry.value) for entry in tensor.external_data if entry.key == "location"), name)
+            if (file, fault) not in seen:
+                seen.add((file, fault))
+                yield Place(file, f"weights in a file {fault}")
+
+
+def check_external_link(graph: Graph, _: Target) -> Iterator[Place]:
+    """Find weights behind symbolic links."""
+    for name, tensor in graph.constants.items():
+        if uses_external_data(tensor) and external_link(tensor, graph.path.parent):
+            yield Place(name, "weights behind a symbolic link")
 
 
 def check_order(graph: Graph, _: Target) -> Iterator[Place]:
@@ -84,8 +105,8 @@ def check_invalid(graph: Graph, target: Target) -> Iterator[Place]:
     if any(True for check in SAID_BETTER for _ in check(graph, target)):
         return
     try:
-        onnx.shape_inference.infer_shapes(_bare(graph.model), strict_mode=True, data_prop=True)
-    except (onnx.shape_inference.InferenceError, UnicodeDecodeError) as error:
+        infer_shapes(_bare(graph.model), strict=True)
+    except INFERENCE_ERRORS as error:
         yield Place("the file", _one_line(error))
 
 
@@ -93,7 +114,7 @@ def check_specification(graph: Graph, target: Target) -> Iterator[Place]:
     """Find what onnx.checker refuses, and TensorRT does not look at."""
     try:
         onnx.checker.check_model(_checkable(graph))
-    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         yield Place("the file", _one_line(error))
 
 
@@ -154,6 +175,9 @@ def check_data_dependent(graph: Graph, _: Target) -> Iterator[Place]:
 
 RULES: Final[dict[str, Rule]] = {
     "external-data": Rule("error", check_external_data, "copy it beside the .onnx file"),
+    "external-link": Rule(
+        "warning", check_external_link, "TensorRT follows it, onnx and ONNX Runtime do not: copy the file itself"
+    ),
     "order": Rule(
         "warning", check_order, "sort the nodes: TensorRT does so itself, onnx.checker and ONNX Runtime refuse the file"
     ),

@@ -1446,4 +1446,4 @@ def save(case: Case, path: Path) -> None:
 
 def corpus() -> dict[str, Case]:
     """Give every graph by its name."""
-    return {name: case for family in FAMILIES for name, case in family()}
+    return {f"{family.__name__}: {name}": case for family in FAMILIES for name, case in family()}
