@@ -21,6 +21,7 @@ from onnx.external_data_helper import uses_external_data
 from pipeline.errors import PipelineError
 
 Shape = tuple[int | str | None, ...]  # a number, a name, or nothing known
+MAX_OPSET: Final = 2**31 - 1  # that onnx can look up
 MAX_DIGITS: Final = 19  # of a count of bytes
 PACKED: Final = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)  # two elements in a byte
 OWN: Final = ("", "ai.onnx")  # domains of standard ONNX
@@ -74,7 +75,7 @@ def external_fault(tensor: TensorProto, folder: Path) -> str:
     elif not all(number.isascii() and number.isdigit() and len(number) < MAX_DIGITS for number in numbers):
         fault = f"at offset {numbers[0]!r} with length {numbers[1]!r}, which are no counts of bytes"
     else:
-        fault = _size_fault(folder / location, *map(int, numbers), _bytes(tensor))
+        fault = _size_fault(folder / location, int(numbers[0]), int(numbers[1]), _bytes(tensor))
     return fault
 
 
@@ -118,16 +119,22 @@ def read_graph(path: Path) -> Graph:
         raise PipelineError(f"{path}: expected an ONNX file, got something else ({error})") from error
     if not model.ir_version or not model.graph.node:
         raise PipelineError(f"{path}: expected an ONNX file with a graph, got a file without nodes")
+    model = _inlined(path, model)
     if not all(_is_text(text) for text in _texts(model)):
         raise PipelineError(f"{path}: damaged, it has names that are no text: copy or export it again")
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
     graphs = list(subgraphs(model.graph))
     late = [node for graph in graphs for node in misplaced(graph)]
     foreign = [renamed for graph in graphs for node in graph.node if (renamed := _adopt(node))]
     for graph in graphs:
         _sort(graph)
     return _index(path, _inferred(model), late, foreign)
+
+
+def _inlined(path: Path, model: ModelProto) -> ModelProto:
+    try:
+        return onnx.inliner.inline_local_functions(model) if model.functions else model
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise PipelineError(f"{path}: damaged, its local functions cannot be read ({error})") from error
 
 
 def _is_text(text: str | bytes) -> bool:
@@ -293,6 +300,7 @@ def _describe_state(model: ModelProto) -> None:
 def _index(path: Path, model: ModelProto, late: list[NodeProto], foreign: list[NodeProto]) -> Graph:
     graphs = list(subgraphs(model.graph))
     opset = max((entry.version for entry in model.opset_import if entry.domain in OWN), default=1)
+    opset = min(max(opset, 0), MAX_OPSET)
     nodes = [node for graph in graphs for node in graph.node if _complete(node, opset)]
     constants = {tensor.name: tensor for graph in graphs for tensor in graph.initializer}
     for node in nodes:

@@ -134,8 +134,9 @@ def check_operand_type(graph: Graph, _: Target) -> Iterator[Place]:
     for node in graph.nodes:
         position, names = OPERANDS.get(node.op_type, (0, "")) if standard(node) else (0, "")
         kind = graph.types.get(node.input[position]) if names and position < len(node.input) else None
-        converted = names == "INT64" and node.input[position] in graph.constants
-        if kind is not None and type_name(kind) not in names.split() and not converted:
+        if kind is None or type_name(kind) in names.split():
+            continue
+        if names != "INT64" or node.input[position] not in graph.constants:  # a constant is converted
             yield Place(name_of(node), f"{node.op_type} whose input {position} is {type_name(kind)}, not {names}")
 
 

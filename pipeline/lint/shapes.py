@@ -13,7 +13,7 @@ from pipeline.lint.rule import Place, Rule, Target
 
 MAX_RANK: Final = 8
 RANKS: Final[dict[str, tuple[int, int]]] = {  # of the first input: least and most
-    "AveragePool": (3, 5), "Conv": (3, 5), "ConvTranspose": (3, 5), "DepthToSpace": (4, 4),
+    "AveragePool": (3, 5), "Conv": (3, 5), "ConvTranspose": (3, 5), "DepthToSpace": (4, 4), "EyeLike": (2, 2),
     "GlobalAveragePool": (3, 8), "GlobalLpPool": (3, 8), "GlobalMaxPool": (3, 8), "GridSample": (4, 4),
     "GroupNormalization": (3, 8), "InstanceNormalization": (3, 8), "LRN": (4, 8),
     "LpNormalization": (1, 8), "LpPool": (4, 5), "MaxPool": (3, 5),

@@ -1,4 +1,4 @@
-"""Small graphs over operators, types, ranks, opsets, Q/DQ placements and control flow, on which the lint is compared."""
+"""Small graphs over operators, types, ranks, opsets, Q/DQ and control flow, on which the lint is compared."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def unary_types() -> Iterator[tuple[str, Case]]:
 
 def unary_ranks() -> Iterator[tuple[str, Case]]:
     for op in UNARY:
-        for rank in range(0, 10):
+        for rank in range(10):
             shape = f"[{RANKS[rank]}]" if rank else ""
             kind = "bool" if op == "Not" else "float"
             body = f"y = {op} {ATTRIBUTES.get(op, '')} (x)"
@@ -94,7 +94,7 @@ def reductions() -> Iterator[tuple[str, Case]]:
     for op in REDUCE:
         for kind in TYPES:
             yield f"{op} {kind}", Case(f"{kind}[2,3] x", f"{kind}[] y", f"y = {op}(x)")
-        for rank in range(0, 10):
+        for rank in range(10):
             shape = f"[{RANKS[rank]}]" if rank else ""
             yield f"{op} {rank}-D", Case(f"float{shape} x", "float[] y", f"y = {op}(x)")
         axes = "int64[1] a = {1}"
@@ -133,7 +133,6 @@ def convolutions() -> Iterator[tuple[str, Case]]:
         yield f"Conv {rank}-D", Case(f"float[{shape}] x", ANY, "y = Conv(x, w)", weight)
         tr = f"float[{kernel.replace('4,3', '3,4', 1)}] w = {{{', '.join(['0'] * 12)}}}"
         yield f"ConvTranspose {rank}-D", Case(f"float[{shape}] x", ANY, "y = ConvTranspose(x, w)", tr)
-        ones = ",".join(["1"] * (rank - 2)) or "1"
         twos = ",".join(["2"] * (rank - 2)) or "2"
         for op in ("MaxPool", "AveragePool", "LpPool"):
             yield f"{op} {rank}-D", Case(f"float[{shape}] x", ANY, f"y = {op} <kernel_shape=[{twos}]> (x)")
@@ -728,8 +727,6 @@ def shape_operands() -> Iterator[tuple[str, Case]]:
         "float[2] f2 = {0,1}, int64[1] one = {1}"
     )
     for name, (use, count) in users.items():
-        body = f"c = Cast<to=7>(f) {use}"
-        pass
         yield f"{name} by Cast of int", Case(f"float[2,2] x, int32[{count}] f", ANY, f"s = Cast<to=7>(f) {use}", more)
         yield f"{name} by data really", Case(f"float[2,2] x, float[{count}] f", ANY, f"s = Cast<to=7>(f) {use}", more)
         yield f"{name} input", Case(f"float[2,2] x, int64[{count}] s", ANY, use, more)
@@ -747,7 +744,7 @@ def shape_operands() -> Iterator[tuple[str, Case]]:
         yield (
             f"{name} from a free shape",
             Case(
-                f"float[2,2] x, float[n,2] f",
+                "float[2,2] x, float[n,2] f",
                 ANY,
                 f"t = Shape<end=1>(f) s = Concat<axis=0>({', '.join(['t'] * count)}) {use}",
                 more,
@@ -847,9 +844,9 @@ def casts() -> Iterator[tuple[str, Case]]:
                 f"Cast {source} {name} inside",
                 Case(f"{source}[4] x", "float[] y", f"a = Cast<to={number}>(x) y = Cast<to=1>(a)", "", opset),
             )
-    for name in numbers:
+    for name, number in numbers.items():
         if name != "string":
-            opset = 21 if numbers[name] > 16 else 17
+            opset = 21 if number > 16 else 17
             yield (
                 f"initializer {name}",
                 Case("float[4] x", "float[] y", "a = Cast<to=1>(c) y = Add(x, a)", f"{name}[4] c = {{0,1,0,1}}", opset),
@@ -1135,7 +1132,7 @@ def quantization() -> Iterator[tuple[str, Case]]:
         "Q with, DQ without zero point": (IMAGE, ANY, "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s)", half + ", int8 z = {0}"),
         "QDQ scale input": (f"{IMAGE}, float s", ANY, qdq, "int8 z = {0}"),
         "QDQ scale input dynamic": (f"{IMAGE}, float[n] s", ANY, qdq, "int8 z = {0}"),
-        "DQ scale input": (f"int8[1,3,8,8] x, float s", ANY, "y = DequantizeLinear(x, s, z)", "int8 z = {0}"),
+        "DQ scale input": ("int8[1,3,8,8] x, float s", ANY, "y = DequantizeLinear(x, s, z)", "int8 z = {0}"),
         "QDQ scale computed of data": (IMAGE, ANY, "m = ReduceMax<keepdims=0>(x) q = QuantizeLinear(x, m, z) y = DequantizeLinear(q, m, z)", "int8 z = {0}"),
         "QDQ scale computed of constants": (IMAGE, ANY, "s = Mul(a, a) " + qdq, "float a = {0.5}, int8 z = {0}"),
         "QDQ scale cast": (IMAGE, ANY, "s = Cast<to=1>(a) " + qdq, "float16 a = {14336}, int8 z = {0}"),
@@ -1271,7 +1268,7 @@ def control_flow() -> Iterator[tuple[str, Case]]:
             Case(
                 base,
                 "float[] y, float[] v",
-                f"y, v = If(c)<then_branch = t () => (float[4] a, float[4] d) {{ a = Relu(x) d = Abs(x) }}, else_branch = e () => (float[4] b, float[4] k) {{ b = Abs(x) k = Relu(x) }}>",
+                "y, v = If(c)<then_branch = t () => (float[4] a, float[4] d) { a = Relu(x) d = Abs(x) }, else_branch = e () => (float[4] b, float[4] k) { b = Abs(x) k = Relu(x) }>",
                 extra,
             ),
         )
@@ -1280,7 +1277,7 @@ def control_flow() -> Iterator[tuple[str, Case]]:
             Case(
                 base,
                 "float[] y, float[] v",
-                f"y, v = If(c)<then_branch = t () => (float[4] a, float[4] d) {{ a = Relu(x) d = Abs(x) }}, else_branch = e () => (float[4] b) {{ b = Abs(x) }}>",
+                "y, v = If(c)<then_branch = t () => (float[4] a, float[4] d) { a = Relu(x) d = Abs(x) }, else_branch = e () => (float[4] b) { b = Abs(x) }>",
                 extra,
             ),
         )

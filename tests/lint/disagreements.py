@@ -34,10 +34,10 @@ LAXER: Final[dict[str, str]] = {
     "Plugin not found": "RTX has no plugin library; TensorRT brings DeformConv and EfficientNMS as plugins",
     "plugin was not found": "RTX has no plugin library; TensorRT brings ROIAlign as a plugin",
     "NonZero plugin creator": "RTX has no plugin library; onnx-tensorrt documents NonZero",
-    "Unsupported reduction type": "RTX has no plugin library; TensorRT brings ScatterElements with a reduction as a plugin",
+    "Unsupported reduction type": "RTX has no plugin library; TensorRT brings reductions of ScatterElements as one",
     "has no runners that implement it": "RTX has no kernel for NonMaxSuppression, which onnx-tensorrt documents",
     "INMSLayer": "RTX has no kernel for NonMaxSuppression, which onnx-tensorrt documents",
-    "Attention operation was not supported by a dedicated kernel": "the sizes decide which GPUs have a kernel: building",
+    "Attention operation was not supported by a dedicated kernel": "its sizes decide which GPUs have a kernel",
     "deconv": "RTX has no BF16 kernel for ConvTranspose, which onnx-tensorrt documents: building",
     "IRecurrenceLayer must have inputs with same shape": "ONNX's inference does not follow a rank through a Loop",
 }

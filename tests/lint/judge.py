@@ -63,6 +63,6 @@ if __name__ == "__main__":
     for argument in sys.argv[1:]:
         try:
             verdict = judge(argument, Silent())
-        except Exception as error:  # noqa: BLE001 - a refusal in another form
+        except Exception as error:  # a refusal in another form
             verdict = {"stage": "raised", "said": str(error)}
         print(json.dumps({"file": Path(argument).name, **verdict}), flush=True)

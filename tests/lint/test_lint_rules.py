@@ -14,13 +14,16 @@ from tests.lint.graphs import broken, errors, write
 IMAGE, OUT = "float[1,3,8,8] x", "float[1,3,8,8] y"
 BOTH, OLD = ["10.3", "11.4"], ["10.3"]
 QDQ = "q = QuantizeLinear(x, s, z) [dq] y = DequantizeLinear(q, s, z)"
+NAMED = QDQ.replace("[dq] y", "y").replace("q =", "[q] q =", 1)
 CONV = "[dq] f = DequantizeLinear <axis={axis}> (w, s, z) [conv] y = Conv(x, f)"
 WEIGHT = "int8[2,3,1,1] w = {1, 2, 3, 4, 5, 6}"
 TWO, THREE = "float[2] s = {0.5, 0.5}, int8[2] z = {0, 0}", "float[3] s = {0.5, 0.5, 0.5}, int8[3] z = {0, 0, 0}"
 MAP = "float[1,2,8,8] y"
 BRANCHES = "then_branch = t () => (float[4] a) { a = Relu(x) }, else_branch = e () => (float[4] b) { b = Abs(x) }"
 UNLIKE = BRANCHES.replace("a = Relu(x)", "a = Reshape(x, s)").replace("float[4] a", "float[2,2] a")
-GROWING = "body = b (int64 i, bool k, float[m] v) => (bool l, float[p] w) { l = Identity(k) w = Concat <axis=0> (v, v) }"
+GROWING = (
+    "body = b (int64 i, bool k, float[m] v) => (bool l, float[p] w) { l = Identity(k) w = Concat <axis=0> (v, v) }"
+)
 
 # rule: (graph, place, what the finding says, versions)
 CASES: dict[str, tuple[tuple[Any, ...], str, str, list[str]]] = {
@@ -31,11 +34,14 @@ CASES: dict[str, tuple[tuple[Any, ...], str, str, list[str]]] = {
     "tensorrt-plugin": ((IMAGE, OUT, "[n] y = trt.EfficientNMS_TRT(x)"), "n", "of TensorRT's own", BOTH),
     "order": ((IMAGE, OUT, "[late] y = Relu(a) [early] a = Abs(x)"), "late", "before the node that makes its", BOTH),
     "mixed-types": (("float[4] x, float16[4] h", "float[4] y", "[n] y = Add(x, h)"), "n", "Add of FP16 and FP32", BOTH),
-    "invalid": (("float[2,3] x, float[4] z", "float[6] y", "[n] y = Concat <axis=0> (x, z)"), "the file", "Inference err", BOTH),
+    "invalid": (("float[2,3] x, float[4] z", "float[6] y", "[n] y = Concat <axis=0> (x, z)"),
+        "the file", "Inference err", BOTH),
     "specification": ((IMAGE, OUT, "[n] y = Relu <foo=1> (x)"), "the file", "foo", BOTH),
     "cycle": (("float[4] x", "float[4] y", "[n] y = Add(x, a) a = Abs(y)"), "n", "depends on its own output", BOTH),
-    "names": (("float[4] x", "float[4] y", "[n] y = Add(x, nobody)"), "n", "it needs 'nobody', which nothing makes", BOTH),
-    "operand-type": (("int32[4] c, float[4] x", "float[4] y", "[n] y = Where(c, x, x)"), "n", "is INT32, not BOOL", BOTH),
+    "names": (("float[4] x", "float[4] y", "[n] y = Add(x, nobody)"),
+        "n", "it needs 'nobody', which nothing makes", BOTH),
+    "operand-type": (("int32[4] c, float[4] x", "float[4] y", "[n] y = Where(c, x, x)"),
+        "n", "is INT32, not BOOL", BOTH),
     "foreign-domain": ((IMAGE, OUT, "[n] y = mine.Relu(x)"), "n", "mine.Relu, which TensorRT reads as ONNX's", BOTH),
     "tensor-type": (("float[4] x, int16[4] z", "float[4] y", "[n] y = Relu(x)"), "z", "a tensor of INT16", BOTH),
     "convolution": ((f"{IMAGE}, float[2,3,a,b] w", "float[] y", "[n] y = Conv(x, w)"), "n", "weights of unknown", BOTH),
@@ -45,18 +51,21 @@ CASES: dict[str, tuple[tuple[Any, ...], str, str, list[str]]] = {
     "shape-operand": (("float[4] x, int64[k] to", "float[] y", "[n] y = Reshape(x, to)"), "n", "no fixed length", BOTH),
     "resize": (("float[2,3,4,4] x", "float[] y", '[n] y = Resize <mode="cubic"> (x, , s)', "float[4] s = {1,2,2,2}"),
                "n", "cubic Resize of dimension 1; TensorRT takes the last 2", BOTH),
-    "broadcast": (("float[2] x, float[2,2,3] z", "float[] y", "[n] y = MatMul(x, z)"), "n", "a vector and 3 dimens", BOTH),
-    "volume": (("float[2,3] x", "float[] y", "[n] y = Reshape(x, s)", "int64[1] s = {5}"), "n", "6 elements to 5", BOTH),
+    "broadcast": (("float[2] x, float[2,2,3] z", "float[] y", "[n] y = MatMul(x, z)"),
+        "n", "a vector and 3 dimens", BOTH),
+    "volume": (("float[2,3] x", "float[] y", "[n] y = Reshape(x, s)", "int64[1] s = {5}"),
+        "n", "6 elements to 5", BOTH),
     "static": (("float[n,3] x", "float[] y", "[n] y = EyeLike(x)"), "n", "EyeLike over sides that are free", BOTH),
-    "einsum": (("float[2,2] x", "float[] y", '[n] y = Einsum <equation="IJ->JI"> (x)'), "n", "IJ in its equation", BOTH),
+    "einsum": (("float[2,2] x", "float[] y", '[n] y = Einsum <equation="IJ->JI"> (x)'),
+        "n", "IJ in its equation", BOTH),
     "branches": (("bool c, float[4] x", "float[] y", f"[n] y = If (c) <{UNLIKE}>", "int64[2] s = {2, 2}"), "n",
-                 "If whose branches are of 1 and 2 dimensions", BOTH),
+                 "If whose branches are of 2 and 1 dimensions", BOTH),
     "loop": (("float[4] x", "float[] y", f"[n] y = Loop (n, c, x) <{GROWING}>", "int64 n = {3}, bool c = {1}"), "n",
              "Loop whose state changes", BOTH),
-    "computation": (("float[4] x", "float[4] y", "[n] y = Mod(x, x)"), "n", "Mod of floating point without fmod 1", BOTH),
-    "uint8-quantiser": ((IMAGE, OUT, QDQ.replace("[dq] y", "y").replace("q =", "[q] q =", 1), "float s = {0.5}, uint8 z = {0}"),
-                        "q", "which TensorRT computes as INT8", BOTH),
-    "quantised-operand": (("int32[4] x", "float[4] y", QDQ.replace("[dq] y", "y").replace("q =", "[q] q =", 1),
+    "computation": (("float[4] x", "float[4] y", "[n] y = Mod(x, x)"),
+        "n", "Mod of floating point without fmod 1", BOTH),
+    "uint8-quantiser": ((IMAGE, OUT, NAMED, "float s = {0.5}, uint8 z = {0}"), "q", "TensorRT computes as INT8", BOTH),
+    "quantised-operand": (("int32[4] x", "float[4] y", NAMED,
                            "float s = {0.5}, int8 z = {0}"), "q", "QuantizeLinear of INT32", BOTH),
     "input-rank": (("float[] x", "float[] y", "[n] y = Relu(x)"), "x", "not even its number of dimensions", BOTH),
     "profile": (
@@ -127,7 +136,9 @@ SOUND: dict[str, tuple[Any, ...]] = {
     "linear interpolation of the three innermost dimensions": (
         IMAGE, "float[] y", 'y = Resize <mode="linear"> (x, , s)', "float[4] s = {1, 2, 2, 2}",
     ),
-    "any order of the largest elements": ("float[9] x", "float[2] y", "y, i = TopK <sorted=0> (x, k)", "int64[1] k = {2}"),
+    "any order of the largest elements": (
+        "float[9] x", "float[2] y", "y, i = TopK <sorted=0> (x, k)", "int64[1] k = {2}",
+    ),
     "branches of other ranks where the condition is constant": (
         "float[4] x", "float[] y", f"y = If (c) <{UNLIKE}>", "bool c = {1}, int64[2] s = {2, 2}",
     ),
