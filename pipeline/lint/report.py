@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.records import Record
 from pipeline.text import printable
@@ -74,14 +74,13 @@ def _table(report: Report) -> Table:
         table.add_row(
             f"[{colour}]{finding.severity}[/]\n{finding.rule}",
             "\n".join(finding.tensorrt),
-            _plain(f"{_count(finding)}{finding.found}\nat {_places(finding.where)}\n-> {finding.fix}\n"),
+            Text("\n".join(map(printable, _lines(finding))) + "\n"),
         )
     return table
 
 
-def _plain(text: str) -> str:
-    """Keep brackets in a model's names from being read as markup, and control characters from the terminal."""
-    return escape(printable(text, keep="\n"))
+def _lines(finding: Finding) -> list[str]:
+    return [f"{_count(finding)}{finding.found}", f"at {_places(finding.where)}", f"-> {finding.fix}"]
 
 
 def _count(finding: Finding) -> str:

@@ -309,6 +309,50 @@ def test_lint__missing_external_data(tmp_path: Path) -> None:
     assert finding(path, "external-data").where == ["weights.bin"]
 
 
+OUTSIDE = "outside the model's folder"
+PLACES: dict[str, tuple[dict[str, str], str]] = {
+    "absolute": ({"location": "/etc/passwd"}, OUTSIDE),
+    "absolute on Windows": ({"location": "C:\\weights.bin"}, OUTSIDE),
+    "above": ({"location": "../weights.bin"}, OUTSIDE),
+    "above by backslash": ({"location": "..\\weights.bin"}, OUTSIDE),
+    "above by detour": ({"location": "a/../../weights.bin"}, OUTSIDE),
+    "no name": ({"location": ""}, "without a file's name"),
+    "a NUL": ({"location": "a\0b"}, "without a file's name"),
+    "a folder": ({"location": "."}, "missing or too short"),
+    "a long name": ({"location": "x" * 300}, "cannot be read"),
+    "offset is text": ({"location": "weights.bin", "offset": "abc"}, "no counts of bytes"),
+    "offset below 0": ({"location": "weights.bin", "offset": "-4"}, "no counts of bytes"),
+    "offset not whole": ({"location": "weights.bin", "offset": "1.5"}, "no counts of bytes"),
+    "offset in other digits": ({"location": "weights.bin", "offset": "\u0663"}, "no counts of bytes"),
+    "offset beyond": ({"location": "weights.bin", "offset": "8"}, "missing or too short"),
+    "offset of 30 digits": ({"location": "weights.bin", "offset": "9" * 30}, "no counts of bytes"),
+    "length of another tensor": ({"location": "weights.bin", "length": "4"}, "of 4 bytes for a tensor of 256"),
+    "length beyond": ({"location": "weights.bin", "length": "9999"}, "of 9999 bytes for a tensor of 256"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_lint__external_data_in_a_place_that_is_none(place: str, tmp_path: Path) -> None:
+    path = external(tmp_path)
+    model = onnx.load(path, load_external_data=False)
+    tensor = model.graph.initializer[0]
+    del tensor.external_data[:]
+    for key, value in PLACES[place][0].items():
+        tensor.external_data.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+    assert errors(path) == {"external-data"}
+    assert PLACES[place][1] in finding(path, "external-data").found
+
+
+def test_lint__external_data_behind_a_link_is_a_warning(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    (tmp_path / "weights.bin").rename(tmp_path / "blob")
+    (tmp_path / "weights.bin").symlink_to(tmp_path / "blob")
+    report = lint(path)
+    assert "external-link" in broken(report)
+    assert report.ready
+
+
 def test_lint__a_file_beyond_protobuf_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     with path.open("wb") as file:
