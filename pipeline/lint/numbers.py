@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 from onnx import TensorProto
 
-from pipeline.lint.graph import PACKED, Graph
+from pipeline.lint.external import PACKED
+from pipeline.lint.graph import Graph
 from pipeline.lint.operators import type_name
 from pipeline.lint.rule import Place, Rule, Target
 

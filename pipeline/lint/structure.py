@@ -10,16 +10,8 @@ import onnx
 from onnx import ModelProto
 from onnx.external_data_helper import uses_external_data
 
-from pipeline.lint.graph import (
-    INFERENCE_ERRORS,
-    Graph,
-    external_fault,
-    external_link,
-    infer_shapes,
-    misplaced,
-    name_of,
-    subgraphs,
-)
+from pipeline.lint.external import external_fault, external_link
+from pipeline.lint.graph import INFERENCE_ERRORS, Graph, infer_shapes, misplaced, name_of, subgraphs
 from pipeline.lint.operators import data_types, type_name
 from pipeline.lint.rule import Place, Rule, Target
 
