@@ -55,7 +55,8 @@ def check_tensor_type(graph: Graph, _: Target) -> Iterator[Place]:
             yield Place(entry.name, f"a tensor of {type_name(kind)}")
     for name, tensor in graph.constants.items():
         users = {node.op_type for node, _number in graph.consumers.get(name, [])}
-        if tensor.data_type in QUANTISED and (name in graph.outputs or not users <= QDQ):
+        taken = QDQ | ({"Cast"} if tensor.data_type == TensorProto.UINT8 else set())
+        if tensor.data_type in QUANTISED and (name in graph.outputs or not users <= taken):
             yield Place(name, f"weights of {type_name(tensor.data_type)} that no DequantizeLinear takes")
         elif tensor.data_type not in TYPES:
             yield Place(name, f"weights of {type_name(tensor.data_type)}")

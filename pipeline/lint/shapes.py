@@ -29,6 +29,7 @@ LENGTHS: Final[dict[str, tuple[int, ...]]] = {  # those among them whose length 
     "ConstantOfShape": (0,), "Expand": (1,), "Pad": (1,), "Reshape": (1,), "Resize": (2, 3), "Slice": (1, 2, 3, 4),
     "TopK": (1,),
 }  # fmt: skip
+INDICES: Final = {"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK"}  # of integers that may be a shape
 VECTORS: Final = {"Expand": 1, "Reshape": 1, "ConstantOfShape": 0}  # operands that must have one dimension
 SAME_RANK: Final = {"GatherElements": 2, "ScatterElements": 3, "Scatter": 3}  # how many first inputs
 INNERMOST: Final = {"cubic": 2, "linear": 3, "bilinear": 3}  # dimensions that may change, counted from the last
@@ -69,12 +70,12 @@ def check_ranks_agree(graph: Graph, _: Target) -> Iterator[Place]:
 
 def check_shape_operand(graph: Graph, _: Target) -> Iterator[Place]:
     """Find shapes of unknown length, and shapes, sizes, axes and counts that are computed from the data."""
-    computed = data(graph)
+    computed, indices = data(graph, {"Shape", "Size"}), data(graph, {"Shape", "Size", *INDICES})
     for node in _standard(graph):
         for position, name in enumerate(node.input):
             what = f"{node.op_type} whose input {position}"
             shape = graph.shapes.get(name)
-            if position in SHAPES.get(node.op_type, ()) and name in computed:
+            if position in SHAPES.get(node.op_type, ()) and name in (computed if node.op_type == "Resize" else indices):
                 yield Place(name_of(node), f"{what} is computed from the data")
             elif shape is None or name in graph.constants:
                 pass
@@ -109,12 +110,12 @@ def _slice_length(graph: Graph, node: NodeProto) -> Iterator[Place]:
         yield Place(name_of(node), "Slice of INT32 starts without steps")
 
 
-def data(graph: Graph) -> set[str]:
-    """Collect the tensors that are computed from an input of floating point; a shape of such a tensor is not."""
+def data(graph: Graph, ends: set[str]) -> set[str]:
+    """Collect the tensors that are computed from an input of floating point, but not by the operators `ends`."""
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
     found = {entry.name for entry in graph.inputs if graph.types.get(entry.name) in floats}
     for node in graph.nodes:
-        if node.op_type not in {"Shape", "Size"} and found.intersection(node.input):
+        if node.op_type not in ends and found.intersection(node.input):
             found.update(name for name in node.output if name)
     return found
 

@@ -727,6 +727,8 @@ def shape_operands() -> Iterator[tuple[str, Case]]:
         "float[2] f2 = {0,1}, int64[1] one = {1}"
     )
     for name, (use, count) in users.items():
+        picked = f"float[2,2] x, float[{count}] f", ANY, f"d, s = TopK(f, k) {use}", f"{more}, int64[1] k = {{{count}}}"
+        yield f"{name} by indices", Case(*picked)
         yield f"{name} by Cast of int", Case(f"float[2,2] x, int32[{count}] f", ANY, f"s = Cast<to=7>(f) {use}", more)
         yield f"{name} by data really", Case(f"float[2,2] x, float[{count}] f", ANY, f"s = Cast<to=7>(f) {use}", more)
         yield f"{name} input", Case(f"float[2,2] x, int64[{count}] s", ANY, use, more)
