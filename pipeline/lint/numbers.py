@@ -56,7 +56,7 @@ def check_tensor_type(graph: Graph, _: Target) -> Iterator[Place]:
     for name, tensor in graph.constants.items():
         users = {node.op_type for node, _number in graph.consumers.get(name, [])}
         taken = QDQ | ({"Cast"} if tensor.data_type == TensorProto.UINT8 else set())
-        if tensor.data_type in QUANTISED and (name in graph.outputs or not users <= taken):
+        if tensor.data_type in (*QUANTISED, *FOUR_BITS) and (name in graph.outputs or not users <= taken):
             yield Place(name, f"weights of {type_name(tensor.data_type)} that no DequantizeLinear takes")
         elif tensor.data_type not in TYPES:
             yield Place(name, f"weights of {type_name(tensor.data_type)}")
