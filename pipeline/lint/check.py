@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.errors import PipelineError
-from pipeline.lint import numbers, operators, platform, quantisation, restrictions, structure
+from pipeline.export.graph import PRODUCER
+from pipeline.lint import (
+    control_flow,
+    convolution,
+    numbers,
+    operators,
+    platform,
+    quantisation,
+    restrictions,
+    shapes,
+    structure,
+)
 from pipeline.lint.graph import Graph, read_graph
 from pipeline.lint.report import Finding, Report
 from pipeline.lint.rule import Rule, Target
@@ -18,6 +29,9 @@ RULES: Final[dict[str, Rule]] = {
     **structure.RULES,
     **operators.RULES,
     **restrictions.RULES,
+    **convolution.RULES,
+    **shapes.RULES,
+    **control_flow.RULES,
     **quantisation.RULES,
     **numbers.RULES,
     **platform.RULES,
@@ -48,7 +62,16 @@ def lint(path: Path, tensorrt: str | Sequence[str] = ENDS, dla: bool = False) ->
             known.tensorrt.append(version)
     findings = sorted(found.values(), key=lambda finding: finding.severity != "error")
     quantised, quantisable = quantisation.count_quantised(graph)
-    return Report(file=str(path), tensorrt=versions, findings=findings, quantised=quantised, quantisable=quantisable)
+    report = Report(file=str(path), tensorrt=versions, findings=findings, quantised=quantised, quantisable=quantisable)
+    unsigned = any(finding.rule == "uint8-quantiser" for finding in findings)
+    return report.model_copy(update={"sibling": _sibling(graph)}) if unsigned or not report.ready else report
+
+
+def _sibling(graph: Graph) -> str | None:
+    """Name the file that this pipeline exports for TensorRT beside its INT8 file for other runtimes."""
+    properties = {entry.key: entry.value for entry in graph.model.metadata_props}
+    ours = graph.model.producer_name == PRODUCER and properties.get("precision") == '"int8"'
+    return "int8-tensorrt.onnx" if ours else None
 
 
 def _check(graph: Graph, target: Target) -> Iterator[Finding]:

@@ -9,8 +9,10 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from pipeline.lint.graph import Graph, attribute, name_of, standard
+from pipeline.lint.numbers import FLOATS
 from pipeline.lint.operators import supported_types, type_name
 from pipeline.lint.rule import Place, Rule, Target
+from pipeline.lint.shapes import volume
 
 QUANTISABLE: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 FP4_SINCE: Final = (10, 8)
@@ -26,19 +28,46 @@ def _pairs(graph: Graph) -> Iterator[tuple[NodeProto, int]]:
 
 
 def check_zero_point(graph: Graph, _: Target) -> Iterator[Place]:
-    """Find asymmetric quantisation."""
+    """Find asymmetric quantisation, and zero points that do not fit the scales."""
     for node, _kind in _pairs(graph):
         if len(node.input) > 2 and node.input[2]:
+            if node.input[2] not in graph.fixed:
+                yield Place(name_of(node), f"{node.op_type} whose zero point is not constant")
+            scale, zero = (graph.shapes.get(name) for name in node.input[1:3])
+            if scale is not None and zero is not None and volume(scale) != volume(zero):
+                yield Place(name_of(node), f"{node.op_type} with {volume(zero)} zero points for {volume(scale)} scales")
             value = graph.value(node.input[2])
-            if value is not None and np.any(value.astype(np.float32) != 0):
+            floating = type_name(graph.types.get(node.input[2], 0)).startswith(("FP8", "FLOAT8"))
+            if value is not None and not floating and np.any(value.astype(np.float32) != 0):
                 yield Place(name_of(node), f"{node.op_type} with a zero point that is not 0")
 
 
 def check_uint8(graph: Graph, _: Target) -> Iterator[Place]:
-    """Find unsigned quantisation."""
+    """Find unsigned data that is dequantised without a quantiser before it, and quantisers that ask for it."""
     for node, kind in _pairs(graph):
-        if kind == TensorProto.UINT8:
-            yield Place(name_of(node), f"{node.op_type} of UINT8")
+        if kind != TensorProto.UINT8:
+            continue
+        if node.op_type == "DequantizeLinear" and not _quantised(graph, node.input[0]):
+            yield Place(name_of(node), "DequantizeLinear of UINT8")
+        elif attribute(node, "output_dtype", 0) == TensorProto.UINT8:
+            yield Place(name_of(node), "QuantizeLinear with output_dtype UINT8")
+
+
+def check_uint8_quantiser(graph: Graph, _: Target) -> Iterator[Place]:
+    """Find quantisers to unsigned numbers; without a zero point that is ONNX's default."""
+    for node, kind in _pairs(graph):
+        if kind == TensorProto.UINT8 and node.op_type == "QuantizeLinear":
+            yield Place(name_of(node), "QuantizeLinear to UINT8, which TensorRT computes as INT8")
+
+
+def check_operand(graph: Graph, _: Target) -> Iterator[Place]:
+    """Find quantisers of integers, and axes beyond the data's dimensions."""
+    for node, _kind in _pairs(graph):
+        shape, scales = graph.shapes.get(node.input[0]), graph.shapes.get(node.input[1], ())
+        if node.op_type == "QuantizeLinear" and graph.types.get(node.input[0], TensorProto.FLOAT) not in FLOATS:
+            yield Place(name_of(node), f"QuantizeLinear of {type_name(graph.types[node.input[0]])}")
+        if shape and len(scales) == 1 and scales != (1,) and not -len(shape) <= attribute(node, "axis", 1) < len(shape):
+            yield Place(name_of(node), f"{node.op_type} with axis {attribute(node, 'axis', 1)} of {len(shape)}")
 
 
 def check_bias(graph: Graph, _: Target) -> Iterator[Place]:
@@ -109,6 +138,11 @@ def _dequantised(graph: Graph, name: str) -> bool:
     return node is not None and node.op_type == "DequantizeLinear"
 
 
+def _quantised(graph: Graph, name: str) -> bool:
+    node = graph.producers.get(name)
+    return node is not None and node.op_type == "QuantizeLinear"
+
+
 def _is_weight(graph: Graph, node: NodeProto) -> bool:
     return node.input[0] in graph.fixed
 
@@ -138,6 +172,10 @@ def _output_axis(user: NodeProto, rank: int) -> int:
 RULES: Final[dict[str, Rule]] = {
     "zero-point": Rule("error", check_zero_point, "quantise symmetrically (ActivationSymmetric, WeightSymmetric)"),
     "uint8-quantisation": Rule("error", check_uint8, "quantise to signed int8, with an explicit zero point of 0"),
+    "uint8-quantiser": Rule(
+        "warning", check_uint8_quantiser, "numbers above 127 times the scale saturate: quantise to signed int8"
+    ),
+    "quantised-operand": Rule("error", check_operand, "quantise floating point, along an axis that it has"),
     "int32-bias": Rule("error", check_bias, "keep biases in float (QuantizeBias=False)"),
     "quantised-type": Rule("error", check_type, "quantise to int8"),
     "scale": Rule("error", check_scale, "store scales as initialisers above 0"),

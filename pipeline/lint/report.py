@@ -8,8 +8,10 @@ from pydantic import computed_field
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.records import Record
+from pipeline.text import printable
 
 Severity = Literal["error", "warning"]
 COLOURS: dict[Severity, str] = {"error": "red", "warning": "yellow"}
@@ -34,6 +36,7 @@ class Report(Record):
     findings: list[Finding]  # errors first
     quantised: int  # Conv, ConvTranspose, Gemm and MatMul whose data and weights both come from DequantizeLinear
     quantisable: int  # all of these
+    sibling: str | None = None  # the file beside it that this pipeline makes for TensorRT
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -54,7 +57,11 @@ def show(report: Report, console: Console) -> None:
         console.print(_table(report))
     if report.quantised:
         console.print(f"INT8: {report.quantised} of {report.quantisable} Conv, ConvTranspose, Gemm and MatMul")
-    console.print(_verdict(report), style="bold")
+    console.print(_verdict(report), style="bold", markup=False)
+    if report.sibling:
+        console.print(
+            f"This file is for ONNX Runtime and OpenVINO: TensorRT takes {report.sibling} of the same export."
+        )
     console.print("This predicts parsing, not building: missing kernels and memory show only on the device.")
 
 
@@ -67,14 +74,13 @@ def _table(report: Report) -> Table:
         table.add_row(
             f"[{colour}]{finding.severity}[/]\n{finding.rule}",
             "\n".join(finding.tensorrt),
-            _plain(f"{_count(finding)}{finding.found}\nat {_places(finding.where)}\n-> {finding.fix}\n"),
+            Text("\n".join(map(printable, _lines(finding))) + "\n"),
         )
     return table
 
 
-def _plain(text: str) -> str:
-    """Keep brackets in a model's names from being read as markup."""
-    return text.replace("[", "\\[")
+def _lines(finding: Finding) -> list[str]:
+    return [f"{_count(finding)}{finding.found}", f"at {_places(finding.where)}", f"-> {finding.fix}"]
 
 
 def _count(finding: Finding) -> str:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.text import printable
 from tests.lint.graphs import write
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,49 @@ def test_cli_lint__brackets_in_names_are_no_markup(tmp_path: Path) -> None:
     model.graph.node[0].name = "layers[red]/a"
     onnx.save(model, file)
     assert "at layers[red]/a" in run(file)[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["[/x]", "[/]", "[bold]x", "\\[x", "a\x1b[31mb", "a\nREADY", "a\u202eb", "a\rb", "\x07"]
+)
+@pytest.mark.parametrize("field", ["node", "domain", "input"])
+def test_cli_lint__names_are_shown_as_they_are_and_steer_nothing(name: str, field: str, tmp_path: Path) -> None:
+    import onnx
+
+    file = write(tmp_path, "float[batch,3,4,4] x", "float[batch,3] y", "y = Det(x)")
+    model = onnx.load(file)
+    node = model.graph.node[0]
+    if field == "input":
+        node.input[0] = model.graph.input[0].name = name
+    else:
+        setattr(node, {"node": "name", "domain": "domain"}[field], name)
+    onnx.save(model, file)
+    status, text = run(file)
+    assert status == 1
+    assert printable(name) in text
+    assert not set("\x1b\u202e\r\x07") & set(text)
+    assert json.loads(run(file, "--json")[1])["findings"]
+
+
+def own_int8(folder: Path, zero: int, producer: str) -> Path:
+    """Write a file as this pipeline exports INT8 for ONNX Runtime and OpenVINO."""
+    import onnx
+
+    body = "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)"
+    file = write(folder, "float[1,3,8,8] x", "float[1,3,8,8] y", body, f"float s = {{0.5}}, uint8 z = {{{zero}}}")
+    model = onnx.load(file)
+    model.producer_name = producer
+    model.metadata_props.add(key="precision", value='"int8"')
+    onnx.save(model, file)
+    return file
+
+
+@pytest.mark.parametrize("zero", [0, 128])
+def test_cli_lint__our_int8_names_the_file_for_tensorrt_once(zero: int, tmp_path: Path) -> None:
+    text = " ".join(run(own_int8(tmp_path, zero, "freekd-pipeline"))[1].split())
+    assert text.count("int8-tensorrt.onnx") == 1
+    assert "This file is for ONNX Runtime and OpenVINO" in text
+    assert "int8-tensorrt" not in run(own_int8(tmp_path, zero, "another"))[1]
 
 
 def test_cli_lint__json_for_ci(unsound: Path) -> None:

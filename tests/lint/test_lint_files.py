@@ -63,7 +63,8 @@ def test_lint__fp16_is_ready(fp16: Path) -> None:
 
 
 def test_lint__unsigned_activations_are_refused(uint8: Path) -> None:
-    assert errors(uint8) == {"uint8-quantisation", "zero-point", "int32-bias"}
+    assert errors(uint8) == {"zero-point", "int32-bias"}
+    assert "uint8-quantiser" in broken(lint(uint8))
 
 
 def test_lint__an_unsorted_file_is_refused(fp16: Path, tmp_path: Path) -> None:
