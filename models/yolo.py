@@ -8,16 +8,17 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from torch import nn
+from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import BaseModel, DetectionModel, SemanticSegmentationModel, yaml_model_load
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
+from models.architecture import WIDTH, require_known
 from models.weights import load_weights
 from pipeline.errors import PipelineError
 from pipeline.tasks import Task
 
 KINDS: dict[Task, type[BaseModel]] = {"detect": DetectionModel, "segment": SemanticSegmentationModel}
 HEADS: dict[Task, str] = {"detect": "Detect", "segment": "SemanticSegment"}  # how a head's name ends
-WIDTH = "class_branch_width"
 MICRO = re.compile(r"micro-(?P<scale>[a-z])(?P<kind>-sem)?\.yaml")
 
 
@@ -40,27 +41,42 @@ def build(name: str, task: Task, classes: list[str], forms: str) -> BaseModel:
         source = load_weights(_local_weights(name, forms), KINDS[task])
         architecture = dict(source.yaml)
         if task == "detect":
-            architecture[WIDTH] = source.model[-1].cv3[0][-1].in_channels
+            architecture[WIDTH] = _class_branch_width(source, name)
     elif name.endswith(".yaml"):
         architecture = _architecture(name, forms)
-        if not (head := str(architecture["head"][-1][2])).endswith(HEADS[task]):
+        if (head := _head_of(architecture)) and not head.endswith(HEADS[task]):
             raise PipelineError(f"model {name} ends in {head}, task {task} needs {HEADS[task]}. {forms}")
     else:
         raise PipelineError(f"model {name}: unknown. {forms}")
-    model = build_from_architecture(architecture, task, classes)
+    model = build_from_architecture(architecture, task, classes, f"model {name}")
     if source is not None:
         model.load(source, verbose=False)
     return model
 
 
-def build_from_architecture(architecture: dict[str, Any], task: Task, classes: list[str]) -> BaseModel:
+def build_from_architecture(
+    architecture: dict[str, Any], task: Task, classes: list[str], source: str = "the model"
+) -> BaseModel:
     """Build a randomly initialised model from an Ultralytics model dict, as a checkpoint stores it.
 
     Ultralytics widens a detector's class branch with the number of classes. Pretrained weights keep the width that
     they were trained at (the dict's `class_branch_width`), and only the last convolution is sized to the new classes.
+
+    Raises:
+        PipelineError: naming `source`, if the dict names anything but known layers, or they do not fit together.
+
     """
-    width = architecture.get(WIDTH)
-    model = KINDS[task]({**architecture, "nc": width or len(classes)}, ch=3, verbose=False)
+    width = require_known(architecture, task, source).get(WIDTH)
+    activation = Conv.default_act
+    try:
+        model = KINDS[task]({**architecture, "nc": width or len(classes)}, ch=3, verbose=False)
+    except Exception as error:
+        raise PipelineError(
+            f"{source}: its layers do not fit together ({type(error).__name__}: {error}): check the YAML file, or take "
+            "the model from where it was published"
+        ) from error
+    finally:
+        Conv.default_act = activation  # Ultralytics leaves a failed model's activation to all later ones
     if width:
         _resize_classes(model, len(classes))
     model.names = dict(enumerate(classes))
@@ -76,6 +92,22 @@ def _resize_classes(model: BaseModel, count: int) -> None:
     head.bias_init()
 
 
+def _class_branch_width(model: BaseModel, name: str) -> int:
+    try:
+        return int(model.model[-1].cv3[0][-1].in_channels)
+    except (AttributeError, IndexError, TypeError, ValueError, KeyError):
+        raise PipelineError(f"{name}: expected a detector whose last layer is a Detect head, found none") from None
+
+
+def _head_of(architecture: dict[str, Any]) -> str | None:
+    """Name the last layer; None if there is no such text."""
+    try:
+        head = architecture["head"][-1][2]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return head if isinstance(head, str) and head.isidentifier() else None
+
+
 def _architecture(name: str, forms: str) -> dict[str, Any]:
     if own := MICRO.fullmatch(name):
         file = Path(__file__).with_name(f"micro{own['kind'] or ''}.yaml")
@@ -87,6 +119,8 @@ def _architecture(name: str, forms: str) -> dict[str, Any]:
         return dict(yaml_model_load(name))
     except FileNotFoundError:
         raise PipelineError(f"model {name}: unknown. {forms}") from None
+    except Exception as error:  # PyYAML's errors, and what Ultralytics meets in a file that holds no mapping
+        raise PipelineError(f"model {name}: expected a YAML file with keys such as backbone and head: {error}") from None
 
 
 def _local_weights(name: str, forms: str) -> Path:

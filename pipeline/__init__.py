@@ -7,4 +7,5 @@ from pathlib import Path
 # so that a user's integrations (DVCLive, MLflow, ...) do not start inside a stage.
 os.environ.setdefault("YOLO_OFFLINE", "true")
 os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(__file__).parents[1] / ".state" / "ultralytics"))
+os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"  # its model files are unpickled and parsed without running code
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on CUDA

@@ -1,9 +1,10 @@
-"""Read and write files: a file is written atomically, and a text that cannot be decoded is named."""
+"""Read and write files: files and folders are written atomically, and a text that cannot be decoded is named."""
 
 from __future__ import annotations
 
 import codecs
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +22,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The file is synced to disk before the rename, and removed on any error: `path` is then as it was. Its name is
     random, so that neither two writers nor a link that lies there already get in the way.
+
+    Raises:
+        PipelineError: if no file can be there: a folder has its name, a parent is no folder, the name is too long.
+
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
+    with _named(path, "file"):
+        if path.is_dir():
+            raise PipelineError(f"{path} is a folder: expected the name of a file to write")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
@@ -31,9 +39,42 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.chmod(0o666 & ~_umask())  # mkstemp's files are private
-        partial.replace(path)
+        with _named(path, "file"):
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Hand out a new, empty folder beside `folder`, and rename it to `folder` if all goes well.
+
+    What stood there goes after the new one is in place. Names beside it are random, as those of `replacing`.
+
+    Raises:
+        PipelineError: if no folder can be there: a file has its name, a parent is no folder, the name is too long.
+
+    """
+    with _named(folder, "folder"):
+        if folder.is_file():
+            raise PipelineError(f"{folder} is a file: expected the name of a folder to write")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=folder.parent))
+    fresh, old = work / "new", work / "old"
+    try:
+        fresh.mkdir()
+        yield fresh
+        with _named(folder, "folder"):
+            if folder.exists():
+                folder.rename(old)
+            try:
+                fresh.rename(folder)
+            except OSError:
+                if old.exists():
+                    old.rename(folder)
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -70,6 +111,15 @@ def read_text(path: Path, encoding: str | None = None) -> str:
         raise PipelineError(
             f"{path}:{line}: expected {encoding} text, got byte {content[error.start]:#04x}: save the file as UTF-8"
         ) from None
+
+
+@contextmanager
+def _named(path: Path, kind: str) -> Iterator[None]:
+    """Turn what the file system refuses into a message about `path`, not about a temporary name beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot write this {kind}: {error.strerror}") from error
 
 
 def _umask() -> int:

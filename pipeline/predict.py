@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.backends import Backend, load
 from pipeline.bundle.manifest import NAME, REFERENCE
-from pipeline.bundle.unpack import check_folder, read_bundle
+from pipeline.bundle.unpack import check_folder, unpack
 from pipeline.colours import colour_of
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detect import detections
@@ -171,11 +171,9 @@ def _load(model: Path, threads: int) -> Backend:
         check_folder(model)
         return load(model / REFERENCE, threads=threads)
     if model.suffix == ".zip":
-        _, contents = read_bundle(model)
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / Path(REFERENCE).name
-            file.write_bytes(contents[REFERENCE])
-            return load(file, threads=threads)
+            unpack(model, Path(folder) / "bundle")
+            return load(Path(folder) / "bundle" / REFERENCE, threads=threads)
     if model.suffix == ".onnx":
         return load(model, threads=threads)
     raise PipelineError(f"{model}: expected a bundle (.zip or unpacked) or an .onnx file")

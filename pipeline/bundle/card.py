@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.backends import Metadata
 from pipeline.data.prepared import DatasetInfo
 from pipeline.tasks import SCORES, main_title
+from pipeline.text import printable
 
+MARKUP: Final = re.compile(r"[\\`*\[\]|]")  # Markdown's own characters, those that could break a table or make a link
+HTML: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 NOT_MEASURED: Final = "not measured"
 PURPOSE: Final = {
     "detect": "It finds objects of the classes below in single images: boxes with scores.",
@@ -49,6 +53,7 @@ def model_card(
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_plain,
     )
     return environment.get_template("card.md.j2").render(
         model=model,
@@ -68,6 +73,16 @@ def model_card(
     )
 
 
+def _plain(value: object) -> object:
+    """Escape whatever the template prints, so that a name from a dataset or a device is text and nothing else."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    for character, entity in HTML.items():
+        text = text.replace(character, entity)
+    return MARKUP.sub(r"\\\g<0>", text)
+
+
 def _of(records: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
     return [record for name, record in records.items() if name.startswith(f"{kind}-")]
 
@@ -81,7 +96,7 @@ def _latency_rows(records: Mapping[str, Any]) -> Iterator[list[str]]:
             for row in record.get("runtimes", []):
                 yield [where, f"{row['runtime']}, {row['device']}", "with letterbox and boxes", *_times(row["total"])]
         elif name.startswith("device-"):
-            for row in record["timings"]:
+            for row in (row for row in record["timings"] if row["batch_size"] == 1):
                 runtime = f"{row['runtime']} {row['runtime_version']}, {row['precision']}"
                 yield [where, runtime, "the model alone", *_times(row)]
 
