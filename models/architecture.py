@@ -11,20 +11,17 @@ from pipeline.errors import PipelineError
 from pipeline.tasks import Task
 
 HEADS: Final[dict[Task, tuple[str, ...]]] = {"detect": ("Detect", "v10Detect"), "segment": ("SemanticSegment",)}
-LAYERS: Final = frozenset(  # of Ultralytics' detector and segmenter families, and their closest relatives
-    """
-    A2C2f AConv ADown AIFI Bottleneck BottleneckCSP C1 C2 C2f C2fCIB C2fPSA C2PSA C3 C3Ghost C3k2 C3TR C3x CBFuse
-    CBLinear Concat Conv Conv2 ConvTranspose DWConv DWConvTranspose2d ELAN1 Focus GhostBottleneck GhostConv HGBlock
-    HGStem PSA RepC3 RepConv RepNCSPELAN4 RepVGGDW ResNetLayer SCDown SPP SPPELAN SPPF nn.AvgPool2d nn.BatchNorm2d
-    nn.ConvTranspose2d nn.Identity nn.MaxPool2d nn.Upsample nn.ZeroPad2d
-    """.split()
-)
-ACTIVATIONS: Final = frozenset(
-    """
-    CELU ELU GELU Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid Mish PReLU ReLU ReLU6 SELU Sigmoid SiLU
-    Softplus Softsign Tanh
-    """.split()
-)
+LAYERS: Final = frozenset([  # of Ultralytics' detector and segmenter families, and their closest relatives
+    "A2C2f", "AConv", "ADown", "AIFI", "Bottleneck", "BottleneckCSP", "C1", "C2", "C2f", "C2fCIB", "C2fPSA", "C2PSA",
+    "C3", "C3Ghost", "C3k2", "C3TR", "C3x", "CBFuse", "CBLinear", "Concat", "Conv", "Conv2", "ConvTranspose",
+    "DWConv", "DWConvTranspose2d", "ELAN1", "Focus", "GhostBottleneck", "GhostConv", "HGBlock", "HGStem", "PSA",
+    "RepC3", "RepConv", "RepNCSPELAN4", "RepVGGDW", "ResNetLayer", "SCDown", "SPP", "SPPELAN", "SPPF", "nn.AvgPool2d",
+    "nn.BatchNorm2d", "nn.ConvTranspose2d", "nn.Identity", "nn.MaxPool2d", "nn.Upsample", "nn.ZeroPad2d",
+])  # fmt: skip
+ACTIVATIONS: Final = frozenset([
+    "CELU", "ELU", "GELU", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU", "LogSigmoid", "Mish",
+    "PReLU", "ReLU", "ReLU6", "SELU", "Sigmoid", "SiLU", "Softplus", "Softsign", "Tanh",
+])  # fmt: skip
 _CALL: Final = re.compile(r"(?:torch\.)?nn\.(\w{1,20})\(([\w=., -]{0,60})\)", re.ASCII)
 _ARGUMENT: Final = re.compile(r"(?:[a-z_]+=)?(?:True|False|-?\d{0,4}(?:\.\d{1,8})?)", re.ASCII)
 WORDS: Final = frozenset(["None", "True", "False", "nearest", "bilinear", "nc", "kpt_shape"])  # as text in a row
@@ -35,7 +32,7 @@ MAX_REPEATS: Final = 64
 WIDTH: Final = "class_branch_width"  # our own key, see models/yolo.py
 
 
-class _Wrong(Exception):
+class _WrongError(Exception):
     """What is wrong with an architecture."""
 
 
@@ -56,10 +53,10 @@ def require_known(architecture: object, task: Task, source: str) -> dict[str, An
     """
     try:
         if not isinstance(architecture, dict):
-            raise _Wrong(f"expected keys such as backbone and head, got {_shown(architecture)}")
+            raise _WrongError(f"expected keys such as backbone and head, got {_shown(architecture)}")
         _check_keys(architecture)
         _check_layers(architecture, HEADS[task])
-    except _Wrong as error:
+    except _WrongError as error:
         raise PipelineError(
             f"{source}: architecture: {error}. Only known layers are built, because a model file could run any code "
             "otherwise: see LAYERS and ACTIVATIONS in models/architecture.py"
@@ -70,7 +67,7 @@ def require_known(architecture: object, task: Task, source: str) -> dict[str, An
 def _check_keys(architecture: Mapping[str, Any]) -> None:
     activation = architecture.get("activation")
     if activation is not None and not _is_activation(activation):
-        raise _Wrong(f"activation: expected one such as torch.nn.ReLU(), got {_shown(activation)}")
+        raise _WrongError(f"activation: expected one such as torch.nn.ReLU(), got {_shown(activation)}")
     for key, limit in (
         ("nc", MAX_NUMBER),
         ("reg_max", MAX_NUMBER),
@@ -80,54 +77,58 @@ def _check_keys(architecture: Mapping[str, Any]) -> None:
     ):
         value = architecture.get(key)
         if value is not None and not (_is_number(value, limit) and value > 0):
-            raise _Wrong(f"{key}: expected a number above 0 and up to {limit:g}, got {_shown(value)}")
+            raise _WrongError(f"{key}: expected a number above 0 and up to {limit:g}, got {_shown(value)}")
     for key in ("end2end", "inplace"):
         if not isinstance(architecture.get(key), bool | None):
-            raise _Wrong(f"{key}: expected true or false, got {_shown(architecture[key])}")
+            raise _WrongError(f"{key}: expected true or false, got {_shown(architecture[key])}")
     if not isinstance(architecture.get("yaml_file", ""), str):
-        raise _Wrong(f"yaml_file: expected a name, got {_shown(architecture['yaml_file'])}")
+        raise _WrongError(f"yaml_file: expected a name, got {_shown(architecture['yaml_file'])}")
     if "kpt_shape" in architecture and not _is_argument(architecture["kpt_shape"]):
-        raise _Wrong(f"kpt_shape: expected two numbers, got {_shown(architecture['kpt_shape'])}")
+        raise _WrongError(f"kpt_shape: expected two numbers, got {_shown(architecture['kpt_shape'])}")
     _check_scales(architecture.get("scales"), architecture.get("scale"))
 
 
 def _check_scales(scales: object, scale: object) -> None:
     if not isinstance(scale, str | None):
-        raise _Wrong(f"scale: expected a letter, got {_shown(scale)}")
+        raise _WrongError(f"scale: expected a letter, got {_shown(scale)}")
     if not scales:
         return
     if not isinstance(scales, dict) or len(scales) > MAX_REPEATS:
-        raise _Wrong(f"scales: expected a mapping of letters to [depth, width, max_channels], got {_shown(scales)}")
+        raise _WrongError(
+            f"scales: expected a mapping of letters to [depth, width, max_channels], got {_shown(scales)}"
+        )
     for name, row in scales.items():
         limits = (MAX_FACTOR, MAX_FACTOR, MAX_NUMBER)
         if not _is_list(row, 3) or not all(_is_number(v, m) and v > 0 for v, m in zip(row, limits, strict=True)):
-            raise _Wrong(f"scales.{_shown(name)}: expected [depth, width, max_channels] above 0, got {_shown(row)}")
+            raise _WrongError(
+                f"scales.{_shown(name)}: expected [depth, width, max_channels] above 0, got {_shown(row)}"
+            )
     if scale and scale not in scales:
-        raise _Wrong(f"scale: expected one of {', '.join(map(str, scales))}, got {_shown(scale)}")
+        raise _WrongError(f"scale: expected one of {', '.join(map(str, scales))}, got {_shown(scale)}")
 
 
 def _check_layers(architecture: Mapping[str, Any], heads: Sequence[str]) -> None:
     for key in ("backbone", "head"):
         rows = architecture.get(key)
         if not isinstance(rows, list) or not 0 < len(rows) <= MAX_LAYERS:
-            raise _Wrong(f"{key}: expected a list of 1 to {MAX_LAYERS} layers, got {_shown(rows)}")
+            raise _WrongError(f"{key}: expected a list of 1 to {MAX_LAYERS} layers, got {_shown(rows)}")
     rows = architecture["backbone"] + architecture["head"]
     for index, row in enumerate(rows):
         if not _is_list(row, 4):
-            raise _Wrong(f"layer {index}: expected [from, repeats, module, arguments], got {_shown(row)}")
+            raise _WrongError(f"layer {index}: expected [from, repeats, module, arguments], got {_shown(row)}")
         inputs, repeats, module, arguments = row
         known = heads if index == len(rows) - 1 else LAYERS
         if not isinstance(module, str) or module not in known:
             expected = " or ".join(heads) if known is heads else "a known layer"
-            raise _Wrong(f"layer {index}: expected {expected}, got {_shown(module)}")
+            raise _WrongError(f"layer {index}: expected {expected}, got {_shown(module)}")
         if type(repeats) is not int or not 1 <= repeats <= MAX_REPEATS:
-            raise _Wrong(f"layer {index}: expected 1 to {MAX_REPEATS} repeats, got {_shown(repeats)}")
+            raise _WrongError(f"layer {index}: expected 1 to {MAX_REPEATS} repeats, got {_shown(repeats)}")
         for place in inputs if isinstance(inputs, list) and 0 < len(inputs) <= MAX_REPEATS else [inputs]:
             if type(place) is not int or not (place == -1 or -index <= place < index):
-                raise _Wrong(f"layer {index}: expected inputs from earlier layers, got {_shown(place)}")
+                raise _WrongError(f"layer {index}: expected inputs from earlier layers, got {_shown(place)}")
         if not isinstance(arguments, list) or not all(map(_is_argument, arguments)):
             bad = arguments if not isinstance(arguments, list) else next(a for a in arguments if not _is_argument(a))
-            raise _Wrong(f"layer {index}, {module}: expected numbers, booleans and known words, got {_shown(bad)}")
+            raise _WrongError(f"layer {index}, {module}: expected numbers, booleans and known words, got {_shown(bad)}")
 
 
 def _is_activation(text: object) -> bool:

@@ -6,16 +6,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from torch import nn
 from ultralytics.nn.modules import Conv
-from ultralytics.nn.tasks import BaseModel, DetectionModel, SemanticSegmentationModel, yaml_model_load
+from ultralytics.nn.tasks import BaseModel, DetectionModel, SemanticSegmentationModel, guess_model_scale
+from ultralytics.utils.checks import check_yaml
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
 from models.architecture import WIDTH, require_known
 from models.weights import load_weights
 from pipeline.errors import PipelineError
 from pipeline.tasks import Task
+from pipeline.yaml_file import plain, read_yaml
 
 KINDS: dict[Task, type[BaseModel]] = {"detect": DetectionModel, "segment": SemanticSegmentationModel}
 HEADS: dict[Task, str] = {"detect": "Detect", "segment": "SemanticSegment"}  # how a head's name ends
@@ -111,16 +112,27 @@ def _head_of(architecture: dict[str, Any]) -> str | None:
 def _architecture(name: str, forms: str) -> dict[str, Any]:
     if own := MICRO.fullmatch(name):
         file = Path(__file__).with_name(f"micro{own['kind'] or ''}.yaml")
-        family = YAML(typ="safe").load(file.read_text())
+        family = plain(read_yaml(file))
         if own["scale"] not in family["scales"]:
             raise PipelineError(f"model {name}: unknown scale, the micro family has {', '.join(family['scales'])}")
         return {**family, "scale": own["scale"], "yaml_file": name}
+    described = plain(read_yaml(_yaml_file(name, forms)))
+    if not isinstance(described, dict):
+        raise PipelineError(
+            f"model {name}: expected YAML with the keys backbone and head, got {type(described).__name__}"
+        )
+    return {**described, "scale": guess_model_scale(name), "yaml_file": name}
+
+
+def _yaml_file(name: str, forms: str) -> Path:
+    """Find a file as Ultralytics does: here or among its own, where `yolo26.yaml` has all scales of a family."""
+    family = str(Path(name).with_name(re.sub(r"(\d+)[nslmx](.+)$", r"\1\2", Path(name).name)))
     try:
-        return dict(yaml_model_load(name))
-    except FileNotFoundError:
-        raise PipelineError(f"model {name}: unknown. {forms}") from None
-    except Exception as error:  # PyYAML's errors, and what Ultralytics meets in a file that holds no mapping
-        raise PipelineError(f"model {name}: expected a YAML file with keys such as backbone and head: {error}") from None
+        if "://" not in name:
+            return Path(check_yaml(name, hard=False) or check_yaml(family))
+    except OSError:  # not found, or found twice
+        pass
+    raise PipelineError(f"model {name}: unknown. {forms}")
 
 
 def _local_weights(name: str, forms: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from pipeline.errors import PipelineError
-from pipeline.text import LAYOUT, printable
+from pipeline.text import LAYOUT, PlainConsole, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,7 +23,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def command(function: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Register a command whose user errors end in one message and status 1."""
+    """Register a command whose user errors, and whatever the file system refuses, end in one message and status 1."""
 
     @functools.wraps(function)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
@@ -31,6 +31,9 @@ def command(function: Callable[Arguments, None]) -> Callable[Arguments, None]:
             function(*args, **kwargs)
         except PipelineError as error:
             raise SystemExit(f"\nERROR {printable(error, keep=LAYOUT)}") from None
+        except OSError as error:
+            place = "" if error.filename is None else f"{error.filename}: "
+            raise SystemExit(f"\nERROR {printable(f'{place}{error.strerror or error}')}") from None
 
     return app.command()(run)
 
@@ -97,12 +100,10 @@ def compare_latency(
     b: Annotated[Path, typer.Argument(help="Another one of the same device")],
 ) -> None:
     """Print how many times as long a takes as b, with its spread, or what forbids to compare them."""
-    from rich.console import Console
-
     from pipeline.evaluation.latency_comparison import comparison_table
     from pipeline.records import Latency, read_record
 
-    Console().print(comparison_table(read_record(a, Latency), read_record(b, Latency)))
+    PlainConsole().print(comparison_table(read_record(a, Latency), read_record(b, Latency)))
 
 
 @command

@@ -294,10 +294,10 @@ class DeviceRecord(Record):
     format: Literal[1]
     task: Task
     student: FileName
-    checkpoint_digest: str
-    image_size_px: int
-    commit: str
-    threads: int | None
+    checkpoint_digest: Digest
+    image_size_px: ImageSizePx
+    commit: Line
+    threads: Annotated[int, Field(ge=1)] | None
     device: DeviceInfo
     state: dict[str, str]
     timings: Annotated[list[DeviceTiming], Field(min_length=1)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,7 +22,9 @@ from pipeline.data.prepared import SPLITS, DatasetInfo, Split
 from pipeline.data.source import RawDataset, relative
 from pipeline.data.write import Content, Entry, Plan, label_lines, write_dataset
 from pipeline.errors import PipelineError
+from pipeline.files import replacing_folder
 from pipeline.params import Prepare
+from pipeline.text import PlainConsole
 
 BOX_SOURCES: dict[str, Callable[[Path, Path | None], RawDataset]] = {
     "yolo": yolo.read,
@@ -43,16 +44,11 @@ def prepare_dataset(params: Prepare, out: Path) -> DatasetInfo:
         PipelineError: on fatal defects of the input, all in one message; `out` is then as it was.
 
     """
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     _refuse_other_folder(out)
     plan = plan_scenes(params) if params.source == "scenes" else plan_files(params, out, console)
-    partial_out = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial_out, ignore_errors=True)
-    try:
-        info = write_dataset(plan, params, partial_out, console)
-        _replace(partial_out, out)
-    finally:
-        shutil.rmtree(partial_out, ignore_errors=True)
+    with replacing_folder(out) as fresh:
+        info = write_dataset(plan, params, fresh, console)
     _show_counts(console, out, info)
     return info
 
@@ -171,16 +167,6 @@ def _refuse_other_folder(out: Path) -> None:
     """
     if out.exists() and not (out / "dataset.json").is_file() and (not out.is_dir() or any(out.iterdir())):
         raise PipelineError(f"{out} exists and is no prepared dataset: expected no such folder; remove or rename it")
-
-
-def _replace(fresh: Path, out: Path) -> None:
-    """Move a finished folder into place; whatever stood there goes only after the new one is complete."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    fresh.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _show_counts(console: Console, out: Path, info: DatasetInfo) -> None:

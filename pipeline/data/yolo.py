@@ -6,9 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
 
 from pipeline.data.defects import Defect
 from pipeline.data.images import upright_size
@@ -26,6 +24,7 @@ from pipeline.data.source import (
     unique_classes,
 )
 from pipeline.errors import PipelineError
+from pipeline.yaml_file import read_yaml
 
 
 def read(root: Path, annotations: Path | None) -> RawDataset:
@@ -74,10 +73,7 @@ def _yaml_file(root: Path, place: Path) -> Path:
 
 
 def _load(file: Path) -> CommentedMap:
-    try:
-        described = YAML(typ="rt").load(file.read_text(encoding="utf-8-sig"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise PipelineError(f"{file} is not valid YAML: {error}") from error
+    described = read_yaml(file)
     if not isinstance(described, CommentedMap):
         raise PipelineError(f"{file}: expected keys such as train, val and names, got {type(described).__name__}")
     return described

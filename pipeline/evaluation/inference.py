@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.progress import track
 
 from pipeline.backends import Backend
 from pipeline.errors import PipelineError
 from pipeline.preprocess import Image, LetterboxTransform, letterbox, load_image
+from pipeline.text import PlainConsole
 
 Change = Callable[[Image], Image]
 
@@ -46,7 +46,7 @@ def answers(
     """
     size = batch_size if backend.dynamic_batch else 1
     batches = [images[start : start + size] for start in range(0, len(images), size)]
-    for paths in track(batches, description=label, console=Console(stderr=True)):
+    for paths in track(batches, description=label, console=PlainConsole(stderr=True)):
         loaded = [load_image(path) for path in paths]
         changed = loaded if change is None else [change(image) for image in loaded]
         fitted = [letterbox(image, backend.metadata.image_size_px) for image in changed]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.backends import DEVICE_PHASES
 from pipeline.evaluation.conditions import warnings_of
 from pipeline.records import Blocks, Latency, WarmUp
+from pipeline.text import PlainConsole
 
 
 def print_latencies(records: Sequence[Latency]) -> None:
     """Print the tables of records that were measured together, and what makes them doubtful."""
-    console = Console()
+    console = PlainConsole()
     for record in records:
         for table in latency_tables(record):
             console.print(table)

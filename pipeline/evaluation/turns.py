@@ -13,11 +13,11 @@ from statistics import median
 from time import perf_counter_ns
 from typing import Final
 
-from rich.console import Console
 from rich.progress import Progress
 
 from pipeline.params import Benchmark
 from pipeline.records import WarmUp
+from pipeline.text import PlainConsole
 
 BLOCK_S: Final = 0.25  # how long a turn lasts
 UNCOUNTED: Final = 2  # first runs of a turn
@@ -72,7 +72,7 @@ def take_turns(cases: Sequence[Case], params: Benchmark) -> list[list[Block]]:
 
     """
     blocks: list[list[Block]] = [[] for _ in cases]
-    with Progress(console=Console(stderr=True)) as progress:
+    with Progress(console=PlainConsole(stderr=True)) as progress:
         bar = progress.add_task("latency", total=1.0)
         while (done := min(_share(of, params) for of in blocks)) < 1:
             progress.update(bar, completed=done)
