@@ -56,7 +56,7 @@ def load_info(folder: Path) -> CheckpointInfo:
 
     """
     try:
-        return CheckpointInfo.model_validate_json(read_text(folder / INFO))
+        return CheckpointInfo.model_validate_json(read_text(folder / INFO), strict=True)
     except FileNotFoundError:
         raise PipelineError(f"{folder} is not a checkpoint (no {INFO}): run `dvc repro` to make it") from None
     except ValidationError as error:

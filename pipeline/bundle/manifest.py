@@ -58,7 +58,7 @@ def parse_manifest(content: bytes, source: Path) -> Manifest:
 
     """
     try:
-        manifest = Manifest.model_validate_json(content)
+        manifest = Manifest.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise PipelineError(f"{source}: {NAME} is not a manifest of bundle format 1: {error}") from None
     for name in manifest.files:

@@ -39,8 +39,6 @@ def unpack(path: Path, folder: Path) -> Manifest:
             together are more than a bundle may hold; or if the archive cannot be read.
 
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise PipelineError(f"{folder} is not empty: name a new folder to unpack {path.name} into")
     if not path.is_file():
         came = "is a folder" if path.is_dir() else "not found"
         raise PipelineError(f"{path} {came}: expected a bundle, which `python -m pipeline bundle` makes")
@@ -49,6 +47,8 @@ def unpack(path: Path, folder: Path) -> Manifest:
     except DAMAGE as error:
         raise PipelineError(f"{path} is not a whole zip archive ({error}): get the bundle again") from None
     with archive, replacing_folder(folder) as fresh:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise PipelineError(f"{folder} is not empty: name a new folder to unpack {path.name} into")
         members = _members(archive, path)
         manifest = parse_manifest(_manifest(archive, members, path), path)
         _require_same_names(set(members) - {NAME}, set(manifest.files), path)
