@@ -123,7 +123,7 @@ def bundle(
     if not (export / "fp32.onnx").is_file():
         raise PipelineError(f"{export / 'fp32.onnx'} not found: run `dvc repro export` to make it")
     manifest = write_bundle(out, export=export, results=Path("results"), dataset=open_dataset(Path("dataset")))
-    print(f"{out}: {len(manifest.files)} files, {out.stat().st_size / 1e6:.2f} MB")
+    print(printable(f"{out}: {len(manifest.files)} files, {out.stat().st_size / 1e6:.2f} MB"))
 
 
 @command
@@ -135,9 +135,8 @@ def unpack(
     from pipeline.bundle.unpack import unpack as unpack_bundle
 
     manifest = unpack_bundle(file, folder)
-    print(
-        f"{folder}: {manifest.task} student {manifest.student}, {len(manifest.files)} files, all as they were shipped"
-    )
+    about = f"{manifest.task} student {manifest.student}, {len(manifest.files)} files, all as they were shipped"
+    print(printable(f"{folder}: {about}"))
 
 
 @command
@@ -148,7 +147,7 @@ def import_records(
     from pipeline.bundle.device_records import import_records as bring_back
 
     for imported in bring_back(folder, Path("results")):
-        print(f"{imported.path}: {imported.change}")
+        print(printable(f"{imported.path}: {imported.change}"))
 
 
 @command
@@ -163,7 +162,7 @@ def predict(
     from pipeline.predict import predict_files
 
     for line in predict_files(model, images, out=out, as_json=json, threshold=threshold):
-        print(line)
+        print(printable(line))
 
 
 __all__ = ["app"]

@@ -27,10 +27,10 @@ def facts(content: bytes, **changes: Any) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), **changes}
 
 
-def manifest(more: dict[str, dict[str, Any]], **changes: Any) -> bytes:
+def manifest(added: dict[str, dict[str, Any]], **changes: Any) -> bytes:
     values = {
         "format": 1, "task": "detect", "student": "toy", "image_size_px": 64, "checkpoint_digest": "0" * 16,
-        "commit": "abc", "licence": "AGPL-3.0", "files": {REFERENCE: facts(b"model"), **more}, **changes,
+        "commit": "abc", "licence": "AGPL-3.0", "files": {REFERENCE: facts(b"model"), **added}, **changes,
     }  # fmt: skip
     return json.dumps(values).encode()
 
