@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.bundle import unpack as unpack_module
-from pipeline.bundle.manifest import MAX_BYTES
+from pipeline.bundle.manifest import MAX_BYTES, FileFacts, copy_shipped
 from pipeline.bundle.unpack import FREE_BYTES, check_folder, unpack
 from pipeline.errors import PipelineError
 from pipeline.predict import Predictor
@@ -101,6 +101,15 @@ def test_unpack__a_member_longer_than_the_manifest_lists_is_read_no_further(tmp_
     zeros = bytes(48 * MIB)
     bundle = write(tmp_path / "a.zip", manifest({"zeros": facts(zeros[:100])}), {"zeros": zeros})
     assert peak_mib(bundle, r"zeros is damaged: it has more than 100 bytes, manifest\.json lists 100") < 16
+
+
+def test_copy_shipped__reads_and_writes_no_more_than_the_manifest_lists() -> None:
+    chunks, out = iter([b"x" * 60, b"x" * 60, b"x" * 60]), io.BytesIO()
+    expected = FileFacts(sha256=hashlib.sha256(b"x" * 100).hexdigest(), bytes=100)
+    with pytest.raises(PipelineError, match="more than 100 bytes"):
+        copy_shipped("zeros", chunks, expected, Path("a.zip"), out)
+    assert len(out.getvalue()) == 60
+    assert len(list(chunks)) == 1
 
 
 def test_unpack__a_whole_large_member_takes_little_memory(tmp_path: Path) -> None:
