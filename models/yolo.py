@@ -12,14 +12,13 @@ from ultralytics.nn.tasks import BaseModel, DetectionModel, SemanticSegmentation
 from ultralytics.utils.checks import check_yaml
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-from models.architecture import WIDTH, require_known
+from models.architecture import HEADS, WIDTH, require_known
 from models.weights import load_weights
 from pipeline.errors import PipelineError
 from pipeline.tasks import Task
 from pipeline.yaml_file import plain, read_yaml
 
 KINDS: dict[Task, type[BaseModel]] = {"detect": DetectionModel, "segment": SemanticSegmentationModel}
-HEADS: dict[Task, str] = {"detect": "Detect", "segment": "SemanticSegment"}  # how a head's name ends
 MICRO = re.compile(r"micro-(?P<scale>[a-z])(?P<kind>-sem)?\.yaml")
 
 
@@ -45,13 +44,13 @@ def build(name: str, task: Task, classes: list[str], forms: str) -> BaseModel:
             architecture[WIDTH] = _class_branch_width(source, name)
     elif name.endswith(".yaml"):
         architecture = _architecture(name, forms)
-        if (head := _head_of(architecture)) and not head.endswith(HEADS[task]):
-            raise PipelineError(f"model {name} ends in {head}, task {task} needs {HEADS[task]}. {forms}")
+        if (head := _head_of(architecture)) and head not in HEADS[task]:
+            raise PipelineError(f"model {name} ends in {head}, task {task} needs {HEADS[task][0]}. {forms}")
     else:
         raise PipelineError(f"model {name}: unknown. {forms}")
     model = build_from_architecture(architecture, task, classes, f"model {name}")
     if source is not None:
-        model.load(source, verbose=False)
+        _load_weights(model, source, name)
     return model
 
 
@@ -91,6 +90,13 @@ def _resize_classes(model: BaseModel, count: int) -> None:
             level[-1] = nn.Conv2d(level[-1].in_channels, count, 1)
     head.nc, head.no, model.yaml["nc"] = count, count + 4 * head.reg_max, count
     head.bias_init()
+
+
+def _load_weights(model: BaseModel, source: BaseModel, name: str) -> None:
+    try:
+        model.load(source, verbose=False)
+    except (AttributeError, IndexError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise PipelineError(f"{name}: its layers are not those of its architecture ({error})") from error
 
 
 def _class_branch_width(model: BaseModel, name: str) -> int:

@@ -294,7 +294,7 @@ class DeviceRecord(Record):
     format: Literal[1]
     task: Task
     student: FileName
-    checkpoint_digest: Digest
+    checkpoint_digest: str
     image_size_px: ImageSizePx
     commit: Line
     threads: Annotated[int, Field(ge=1)] | None

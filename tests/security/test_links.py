@@ -38,5 +38,5 @@ def test_export_pt__replaces_a_link_and_no_folder(tmp_path: Path) -> None:
     assert build(str(tmp_path / "toy.pt"), "detect", CLASSES, seed=0).names == dict(enumerate(CLASSES))
     (tmp_path / "folder.pt").mkdir()
     for out in (tmp_path / "folder.pt", tmp_path / "mine/toy.pt", tmp_path / f"{'n' * 300}.pt"):
-        with pytest.raises(PipelineError, match="is a folder|cannot write this file"):
+        with pytest.raises(PipelineError, match=r"is a folder|cannot write this file"):
             export_ultralytics(checkpoint, out)

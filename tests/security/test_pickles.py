@@ -39,15 +39,18 @@ def test_build__an_unknown_class_inside_of_a_known_one_is_refused(mark: Mark, tm
     assert not mark.is_left
 
 
-@pytest.mark.parametrize("lacking", ["yaml", "head"])
+@pytest.mark.parametrize("lacking", ["yaml", "head", "branch"])
 def test_build__a_pt_without_an_architecture_or_a_head_is_one_message(lacking: str, tmp_path: Path) -> None:
     model = build("micro-n.yaml", "detect", CLASSES, seed=0)
     if lacking == "yaml":
         del model.yaml
-    else:
+    elif lacking == "head":
         model.model = model.model[:-1]
+    else:
+        del model.model[-1].cv2
     torch.save({"model": model}, tmp_path / "model.pt")
-    with pytest.raises(PipelineError, match=r"model\.pt: expected a (model with its architecture|detector whose last)"):
+    message = {"yaml": "a model with its architecture", "head": "a detector whose last", "branch": "its layers are not"}
+    with pytest.raises(PipelineError, match=rf"model\.pt: .*{message[lacking]}"):
         build(str(tmp_path / "model.pt"), "detect", CLASSES, seed=0)
 
 
