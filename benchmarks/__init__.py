@@ -1,0 +1,1 @@
+import pipeline  # noqa: F401  sets what Ultralytics reads when it is imported

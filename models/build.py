@@ -63,11 +63,19 @@ def _listed(classes: list[str]) -> str:
     return f"{shown}, ... ({len(classes)} in all)" if len(classes) > 10 else shown
 
 
-def build_from_architecture(architecture: dict[str, Any], task: Task, classes: list[str]) -> BaseModel:
-    """Build a randomly initialised model from an architecture as a checkpoint stores it."""
+def build_from_architecture(
+    architecture: dict[str, Any], task: Task, classes: list[str], source: str = "the model"
+) -> BaseModel:
+    """Build a randomly initialised model from an architecture as a checkpoint stores it.
+
+    Raises:
+        PipelineError: naming `source`, if the architecture is none that is known.
+
+    """
     if "decoder" in architecture:
+        segmenter.require_known(architecture, source)
         return _named(segmenter.PlainSegmenter(architecture, len(classes)), classes)
-    return yolo.build_from_architecture(architecture, task, classes)
+    return yolo.build_from_architecture(architecture, task, classes, source)
 
 
 def _named(model: BaseModel, classes: list[str]) -> BaseModel:

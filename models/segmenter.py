@@ -125,6 +125,20 @@ def architecture_of(name: str) -> dict[str, Any] | None:
     return None if found is None else {"decoder": found["decoder"], "encoder": found["encoder"]}
 
 
+def require_known(architecture: dict[str, Any], source: str) -> None:
+    """Refuse an architecture that names anything but a known decoder and encoder.
+
+    Raises:
+        PipelineError: naming `source` and the key at fault.
+
+    """
+    for key, known in (("decoder", DECODERS), ("encoder", ENCODERS)):
+        value = architecture.get(key)
+        if not isinstance(value, str) or value not in known:
+            came = repr(value)[:100] if isinstance(value, str) else type(value).__name__
+            raise PipelineError(f"{source}: architecture: {key}: expected one of {', '.join(known)}, got {came}")
+
+
 def build_pretrained(architecture: dict[str, Any], classes: int) -> PlainSegmenter:
     """Build a segmenter whose encoder has ImageNet's weights, downloaded once.
 

@@ -28,6 +28,8 @@ def load_weights(path: Path, kind: type[BaseModel]) -> BaseModel:
     model: Any = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
     if type(model) is not kind:
         raise PipelineError(f"{path}: expected a {kind.__name__}, found {type(model).__name__}")
+    if not isinstance(getattr(model, "yaml", None), dict):
+        raise PipelineError(f"{path}: expected a model with its architecture (model.yaml), found none")
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise PipelineError(f"{path} has non-finite weights")
     return model.float()

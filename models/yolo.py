@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from torch import nn
-from ultralytics.nn.tasks import BaseModel, DetectionModel, SemanticSegmentationModel, yaml_model_load
+from ultralytics.nn.modules import Conv
+from ultralytics.nn.tasks import BaseModel, DetectionModel, SemanticSegmentationModel, guess_model_scale
+from ultralytics.utils.checks import check_yaml
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
+from models.architecture import HEADS, WIDTH, require_known
 from models.weights import load_weights
 from pipeline.errors import PipelineError
 from pipeline.files import user_path
-from pipeline.model_names import HEADS, MICRO
+from pipeline.model_names import MICRO
 from pipeline.tasks import Task
+from pipeline.yaml_file import plain, read_yaml
 
 KINDS: dict[Task, type[BaseModel]] = {"detect": DetectionModel, "segment": SemanticSegmentationModel}
-WIDTH = "class_branch_width"
 
 
 def build(name: str, task: Task, classes: list[str], forms: str) -> BaseModel:
@@ -39,16 +42,16 @@ def build(name: str, task: Task, classes: list[str], forms: str) -> BaseModel:
         source = load(name, task, forms)
         architecture = dict(source.yaml)
         if task == "detect":
-            architecture[WIDTH] = source.model[-1].cv3[0][-1].in_channels
+            architecture[WIDTH] = _class_branch_width(source, name)
     elif name.endswith(".yaml"):
         architecture = _architecture(name, forms)
-        if not (head := str(architecture["head"][-1][2])).endswith(HEADS[task]):
-            raise PipelineError(f"model {name} ends in {head}, task {task} needs {HEADS[task]}. {forms}")
+        if (head := _head_of(architecture)) and head not in HEADS[task]:
+            raise PipelineError(f"model {name} ends in {head}, task {task} needs {HEADS[task][0]}. {forms}")
     else:
         raise PipelineError(f"model {name}: unknown. {forms}")
-    model = build_from_architecture(architecture, task, classes)
+    model = build_from_architecture(architecture, task, classes, f"model {name}")
     if source is not None:
-        model.load(source, verbose=False)
+        _load_weights(model, source, name)
     return model
 
 
@@ -57,14 +60,29 @@ def load(name: str, task: Task, forms: str) -> BaseModel:
     return load_weights(_local_weights(name, forms), KINDS[task])
 
 
-def build_from_architecture(architecture: dict[str, Any], task: Task, classes: list[str]) -> BaseModel:
+def build_from_architecture(
+    architecture: dict[str, Any], task: Task, classes: list[str], source: str = "the model"
+) -> BaseModel:
     """Build a randomly initialised model from an Ultralytics model dict, as a checkpoint stores it.
 
     Ultralytics widens a detector's class branch with the number of classes. Pretrained weights keep the width that
     they were trained at (the dict's `class_branch_width`), and only the last convolution is sized to the new classes.
+
+    Raises:
+        PipelineError: naming `source`, if the dict names anything but known layers, or they do not fit together.
+
     """
-    width = architecture.get(WIDTH)
-    model = KINDS[task]({**architecture, "nc": width or len(classes)}, ch=3, verbose=False)
+    width = require_known(architecture, task, source).get(WIDTH)
+    activation = Conv.default_act
+    try:
+        model = KINDS[task]({**architecture, "nc": width or len(classes)}, ch=3, verbose=False)
+    except Exception as error:
+        raise PipelineError(
+            f"{source}: its layers do not fit together ({type(error).__name__}: {error}): check the YAML file, or take "
+            "the model from where it was published"
+        ) from error
+    finally:
+        Conv.default_act = activation  # Ultralytics leaves a failed model's activation to all later ones
     if width:
         _resize_classes(model, len(classes))
     model.names = dict(enumerate(classes))
@@ -80,17 +98,55 @@ def _resize_classes(model: BaseModel, count: int) -> None:
     head.bias_init()
 
 
+def _load_weights(model: BaseModel, source: BaseModel, name: str) -> None:
+    try:
+        model.load(source, verbose=False)
+    except (AttributeError, IndexError, TypeError, ValueError, KeyError, RuntimeError) as error:
+        raise PipelineError(f"{name}: its layers are not those of its architecture ({error})") from error
+
+
+def _class_branch_width(model: BaseModel, name: str) -> int:
+    try:
+        return int(model.model[-1].cv3[0][-1].in_channels)
+    except (AttributeError, IndexError, TypeError, ValueError, KeyError):
+        raise PipelineError(f"{name}: expected a detector whose last layer is a Detect head, found none") from None
+
+
+def _head_of(architecture: dict[str, Any]) -> str | None:
+    """Name the last layer; None if there is no such text."""
+    try:
+        head = architecture["head"][-1][2]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return head if isinstance(head, str) and head.isidentifier() else None
+
+
 def _architecture(name: str, forms: str) -> dict[str, Any]:
     if own := MICRO.fullmatch(name):
         file = Path(__file__).with_name(f"micro{own['kind'] or ''}.yaml")
-        family = YAML(typ="safe").load(file.read_text())
+        family = plain(read_yaml(file))
         if own["scale"] not in family["scales"]:
             raise PipelineError(f"model {name}: unknown scale, the micro family has {', '.join(family['scales'])}")
         return {**family, "scale": own["scale"], "yaml_file": name}
+    described = plain(read_yaml(_yaml_file(name, forms)))
+    if not isinstance(described, dict):
+        raise PipelineError(
+            f"model {name}: expected YAML with the keys backbone and head, got {type(described).__name__}"
+        )
+    return {**described, "scale": guess_model_scale(name), "yaml_file": name}
+
+
+def _yaml_file(name: str, forms: str) -> Path:
+    """Find a file as Ultralytics does: here or among its own, where `yolo26.yaml` has all scales of a family."""
+    family = str(Path(name).with_name(re.sub(r"(\d+)[nslmx](.+)$", r"\1\2", Path(name).name)))
     try:
-        return {**yaml_model_load(user_path(name) if user_path(name).is_file() else name), "yaml_file": name}
-    except FileNotFoundError:
-        raise PipelineError(f"model {name}: unknown. {forms}") from None
+        if user_path(name).is_file():
+            return user_path(name)
+        if "://" not in name:
+            return Path(check_yaml(name, hard=False) or check_yaml(family))
+    except OSError:  # not found, or found twice
+        pass
+    raise PipelineError(f"model {name}: unknown. {forms}")
 
 
 def _local_weights(name: str, forms: str) -> Path:

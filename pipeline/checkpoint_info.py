@@ -9,7 +9,8 @@ import pydantic
 from pydantic import ConfigDict, ValidationError
 
 from pipeline.errors import PipelineError
-from pipeline.records import ModelInfo, Role
+from pipeline.files import read_text
+from pipeline.records import ClassNames, Digest, FileName, ImageSizePx, ModelInfo, Role, Strides
 from pipeline.tasks import Task
 
 WEIGHTS, INFO = "model.safetensors", "model.json"
@@ -21,17 +22,17 @@ class CheckpointInfo(pydantic.BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: FileName
     role: Role
     task: Task
-    classes: list[str]
-    image_size_px: int
-    strides: list[int]
+    classes: ClassNames
+    image_size_px: ImageSizePx
+    strides: Strides
     end2end: bool
     params_m: float
     best_epoch: int
     made_by: str
-    digest: str
+    digest: Digest
     architecture: dict[str, Any]
 
     def model_info(self) -> ModelInfo:
@@ -55,7 +56,7 @@ def load_info(folder: Path) -> CheckpointInfo:
 
     """
     try:
-        return CheckpointInfo.model_validate_json((folder / INFO).read_text())
+        return CheckpointInfo.model_validate_json(read_text(folder / INFO), strict=True)
     except FileNotFoundError:
         raise PipelineError(f"{folder} is not a checkpoint (no {INFO}): run `dvc repro` to make it") from None
     except ValidationError as error:
@@ -65,4 +66,4 @@ def load_info(folder: Path) -> CheckpointInfo:
 def _architecture_name(architecture: dict[str, Any]) -> str:
     if "decoder" in architecture:
         return f"{architecture['decoder']}-{architecture['encoder']}"
-    return Path(str(architecture["yaml_file"])).stem
+    return Path(str(architecture.get("yaml_file", "unnamed"))).stem

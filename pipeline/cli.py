@@ -11,7 +11,7 @@ from typing import Annotated, ParamSpec
 import typer
 
 from pipeline.errors import PipelineError
-from pipeline.text import LAYOUT, printable
+from pipeline.text import LAYOUT, PlainConsole, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,7 +23,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def command(function: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """Register a command whose user errors end in one message and status 1."""
+    """Register a command whose user errors, and whatever the file system refuses, end in one message and status 1."""
 
     @functools.wraps(function)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
@@ -34,6 +34,9 @@ def command(function: Callable[Arguments, None]) -> Callable[Arguments, None]:
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
             raise SystemExit(130) from None
+        except OSError as error:
+            place = "" if error.filename is None else f"{error.filename}: "
+            raise SystemExit(f"\nERROR {printable(f'{place}{error.strerror or error}')}") from None
 
     return app.command()(run)
 
@@ -105,12 +108,10 @@ def compare_latency(
     b: Annotated[Path, typer.Argument(help="Another one of the same device")],
 ) -> None:
     """Print how many times as long a takes as b, with its spread, or what forbids to compare them."""
-    from rich.console import Console
-
     from pipeline.evaluation.latency_comparison import comparison_table
     from pipeline.records import Latency, read_record
 
-    Console().print(comparison_table(read_record(a, Latency), read_record(b, Latency)))
+    PlainConsole().print(comparison_table(read_record(a, Latency), read_record(b, Latency)))
 
 
 @command
@@ -130,7 +131,7 @@ def bundle(
     if not (export / "fp32.onnx").is_file():
         raise PipelineError(f"{export / 'fp32.onnx'} not found: run `dvc repro export` to make it")
     manifest = write_bundle(out, export=export, results=Path("results"), dataset=open_dataset(Path("dataset")))
-    print(f"{out}: {len(manifest.files)} files, {out.stat().st_size / 1e6:.2f} MB")
+    print(printable(f"{out}: {len(manifest.files)} files, {out.stat().st_size / 1e6:.2f} MB"))
 
 
 @command
@@ -142,9 +143,8 @@ def unpack(
     from pipeline.bundle.unpack import unpack as unpack_bundle
 
     manifest = unpack_bundle(file, folder)
-    print(
-        f"{folder}: {manifest.task} student {manifest.student}, {len(manifest.files)} files, all as they were shipped"
-    )
+    about = f"{manifest.task} student {manifest.student}, {len(manifest.files)} files, all as they were shipped"
+    print(printable(f"{folder}: {about}"))
 
 
 @command
@@ -155,7 +155,7 @@ def import_records(
     from pipeline.bundle.device_records import import_records as bring_back
 
     for imported in bring_back(folder, Path("results")):
-        print(f"{imported.path}: {imported.change}")
+        print(printable(f"{imported.path}: {imported.change}"))
 
 
 @command

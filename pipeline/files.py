@@ -22,9 +22,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The file is synced to disk before the rename, and removed on any error: `path` is then as it was. Its name is
     random, so that neither two writers nor a link that lies there already get in the way.
+
+    Raises:
+        PipelineError: if no file can be there: a folder has its name, a parent is no folder, the name is too long.
+
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
+    with _named(path, "file"):
+        if path.is_dir():
+            raise PipelineError(f"{path} is a folder: expected the name of a file to write")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
@@ -32,30 +39,39 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.chmod(0o666 & ~_umask())  # mkstemp's files are private
-        partial.replace(path)
+        with _named(path, "file"):
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Hand out a new, empty folder, and rename it to `path` if all goes well.
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Hand out a new, empty folder, and rename it to `folder` if all goes well.
 
-    It lies in a folder of random name beside `path`, so that no link can lead it elsewhere. What stood at `path`, a
-    link itself and not its target, is removed once the new folder is in its place; on any error `path` is as it was.
+    It lies in a folder of random name beside `folder`, so that no link can lead it elsewhere. What stood there, a link
+    itself and not its target, goes after the new one is in place; on any error it is as it was.
+
+    Raises:
+        PipelineError: if no folder can be there: a file has its name, a parent is no folder, the name is too long.
+
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=path.parent))
+    with _named(folder, "folder"):
+        if folder.is_file():
+            raise PipelineError(f"{folder} is a file: expected the name of a folder to write")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=folder.parent))
     fresh, old = work / "new", work / "old"
-    fresh.mkdir()
     try:
+        fresh.mkdir()
         yield fresh
-        if os.path.lexists(path):
-            path.rename(old)
-        fresh.rename(path)
+        with _named(folder, "folder"):
+            if os.path.lexists(folder):
+                folder.rename(old)
+            fresh.rename(folder)
     finally:
-        if os.path.lexists(old) and not os.path.lexists(path):
-            old.rename(path)
+        if os.path.lexists(old) and not os.path.lexists(folder):
+            old.rename(folder)
         shutil.rmtree(work, ignore_errors=True)
 
 
@@ -107,6 +123,15 @@ def user_path(path: str | Path) -> Path:
         return path
     leads_out = Path(os.path.normpath(path)).parts[:1] == ("..",)
     return copies[0].parents[2] / path if leads_out or not path.exists() else path
+
+
+@contextmanager
+def _named(path: Path, kind: str) -> Iterator[None]:
+    """Turn what the file system refuses into a message about `path`, not about a temporary name beside it."""
+    try:
+        yield
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot write this {kind}: {error.strerror}") from error
 
 
 def _umask() -> int:

@@ -7,12 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from pipeline.errors import PipelineError
-from pipeline.files import read_text, user_path
+from pipeline.files import user_path
 from pipeline.tasks import Task
+from pipeline.yaml_file import plain, read_yaml
 
 MICRO: Final = re.compile(r"micro-(?P<scale>[a-z])(?P<kind>-sem)?\.yaml")
 SEGMENTER: Final = re.compile(
@@ -88,10 +86,10 @@ def _architecture_file(name: str) -> Path | None:
 
 def _head_levels(name: str, file: Path, task: Task) -> int:
     try:
-        architecture: Any = YAML(typ="safe").load(read_text(file))
+        architecture: Any = plain(read_yaml(file))
         scales, (inputs, _, head, *_) = architecture.get("scales", {}), architecture["head"][-1]
         levels = 1 if isinstance(inputs, int) else len(inputs)
-    except (YAMLError, AttributeError, KeyError, IndexError, TypeError, ValueError):
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
         raise PipelineError(
             f"model {name}: {file} does not describe a model: expected Ultralytics' format, whose last entry of "
             "`head` is [from, repeats, module, arguments]"

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipeline.records import Runtime
+from pipeline.records import FileName, ImageSizePx, Runtime
 from pipeline.tasks import TASKS, Task
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # a folder, a DVC stage, a metrics key
+Name = FileName  # a folder, a DVC stage, a metrics key
 
 
 Method = Literal[
@@ -40,9 +40,9 @@ Corruption = Literal[
 
 
 class Section(BaseModel):
-    """Refuse unknown keys, wrong types and later changes."""
+    """Refuse unknown keys, wrong types, infinity, NaN and later changes."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Machine(Section):
@@ -92,7 +92,7 @@ class Prepare(Section):
     source: Literal["scenes", "yolo", "coco", "voc", "masks"]
     path: str
     annotations: str | None
-    image_size_px: Annotated[int, Field(ge=32, multiple_of=32)]
+    image_size_px: ImageSizePx
     val_fraction: Fraction
     test_fraction: Fraction
     calibration_images: Count

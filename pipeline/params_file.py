@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline.errors import PipelineError
 from pipeline.params import Params
+from pipeline.yaml_file import plain, read_yaml
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
@@ -21,17 +20,25 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
     """
     path = Path(path)
+    raw = read_params(path)
     try:
-        raw = YAML(typ="rt").load(path.read_text())
-    except FileNotFoundError:
-        raise PipelineError(f"{path} not found: run from the repository's root") from None
-    except YAMLError as error:
-        raise PipelineError(f"{path} is not valid YAML: {error}") from error
-    try:
-        return Params.model_validate(_plain(raw))
+        return Params.model_validate(plain(raw))
     except ValidationError as error:
         lines = [_explain(path, raw, dict(item)) for item in error.errors()]
         raise PipelineError("\n".join(lines)) from None
+
+
+def read_params(path: Path) -> Any:
+    """Read params.yaml without validating it, with ruamel's types, which know their lines.
+
+    Raises:
+        PipelineError: if it is not there, or `read_yaml` refuses it.
+
+    """
+    try:
+        return read_yaml(path)
+    except FileNotFoundError:
+        raise PipelineError(f"{path} not found: run from the repository's root") from None
 
 
 def _explain(path: Path, raw: Any, error: dict[str, Any]) -> str:
@@ -56,17 +63,3 @@ def _line(raw: Any, keys: list[Any]) -> int:
         except (AttributeError, KeyError, TypeError, IndexError):
             break
     return line
-
-
-def _plain(value: Any) -> Any:
-    """Strip ruamel's round-trip types: strict validation wants the plain ones."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, bool) or value is None:
-        return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value

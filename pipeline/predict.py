@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.backends import Backend, load
 from pipeline.bundle.manifest import NAME, REFERENCE
-from pipeline.bundle.unpack import check_folder, read_bundle
+from pipeline.bundle.unpack import check_folder, unpack
 from pipeline.colours import colour_of
 from pipeline.errors import PipelineError
 from pipeline.evaluation.detect import detections
@@ -198,12 +198,10 @@ def _load(model: Path, threads: int) -> Backend:
         _require_reference(model, (model / REFERENCE).is_file())
         return load(model / REFERENCE, threads=threads)
     if model.suffix == ".zip":
-        _, contents = read_bundle(model)
-        _require_reference(model, REFERENCE in contents)
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / Path(REFERENCE).name
-            file.write_bytes(contents[REFERENCE])
-            return load(file, threads=threads)
+            manifest = unpack(model, Path(folder) / "bundle")
+            _require_reference(model, REFERENCE in manifest.files)
+            return load(Path(folder) / "bundle" / REFERENCE, threads=threads)
     if model.suffix == ".onnx":
         return load(model, threads=threads)
     raise PipelineError(f"{model}: {EXPECTED}")

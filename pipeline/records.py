@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import PipelineError
 from pipeline.files import read_text, write_text
 from pipeline.tasks import Task, main_score
+from pipeline.text import is_one_line
 
 Role = Literal["teacher", "control", "distilled", "qat"]
 Runtime = Literal["onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "openvino"]
@@ -18,7 +19,27 @@ Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 LEAST_RUNS: Final = {"p90_ms": 100, "p99_ms": 1000}  # of a percentile: ten runs beyond it
-FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # records from elsewhere choose no path
+FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]  # of a model; leads to no other path
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # see pipeline/digest.py
+ImageSizePx = Annotated[int, Field(ge=32, le=8192, multiple_of=32)]
+Strides = Annotated[list[Annotated[int, Field(ge=1, le=1024)]], Field(min_length=1)]
+FilePrecision = Literal["fp32", "fp16", "int8", "int8-tensorrt"]  # of an ONNX file, as its metadata and its name say
+
+
+def _one_line(text: str) -> str:
+    if not is_one_line(text):
+        raise ValueError("should be a text of one line, without control characters")
+    return text
+
+
+def _unique(names: list[str]) -> list[str]:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"should differ, {twice[0]} is there twice")
+    return names
+
+
+Line = Annotated[str, Field(max_length=200), AfterValidator(_one_line)]
+ClassNames = Annotated[list[Line], Field(min_length=1, max_length=10_000), AfterValidator(_unique)]
 
 
 class Record(BaseModel):
@@ -399,8 +420,8 @@ class DeviceRecord(Record):
     task: Task
     student: FileName
     checkpoint_digest: str
-    image_size_px: Count
-    commit: str
+    image_size_px: ImageSizePx
+    commit: Line
     threads: Count | None
     device: DeviceInfo
     state: dict[str, str]

@@ -23,9 +23,10 @@ from pipeline.device import limit_threads
 from pipeline.digest import tree_digest, value_digest
 from pipeline.errors import PipelineError
 from pipeline.params import Params
-from pipeline.params_file import load_params
+from pipeline.params_file import load_params, read_params
 from pipeline.tasks import Task
 from pipeline.text import LAYOUT, printable
+from pipeline.yaml_file import plain
 
 STATE = Path(".state")
 
@@ -120,7 +121,7 @@ def input_digest(name: str, item: str | None) -> str:
         PipelineError: if dvc.yaml has no such stage, or a dep is missing.
 
     """
-    raw_params = YAML(typ="safe").load(Path("params.yaml").read_text())
+    raw_params = plain(read_params(Path("params.yaml")))
     stage = YAML(typ="safe").load(Path("dvc.yaml").read_text())["stages"].get(name)
     if stage is None:
         raise PipelineError(f"dvc.yaml has no stage {name}")

@@ -85,7 +85,7 @@ def test_replacing_folder__brings_the_old_folder_back_when_the_new_one_cannot_be
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "old").write_text("old")
-    with pytest.raises(FileNotFoundError), replacing_folder(folder) as fresh:
+    with pytest.raises(PipelineError), replacing_folder(folder) as fresh:
         fresh.rmdir()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (folder / "old").read_text() == "old"
@@ -116,3 +116,52 @@ def test_user_path__in_a_copy_for_an_experiment_leads_where_it_leads_in_the_repo
         assert user_path(tmp_path / "mine.pt") == tmp_path / "mine.pt"
     monkeypatch.chdir(repository)
     assert str(user_path("../mine.pt")) == "../mine.pt", "messages quote what the user wrote"
+
+
+def test_write_text__a_folder_or_a_file_in_the_wrong_place_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for path, message in (
+        (tmp_path / "folder", "is a folder: expected the name of a file to write"),
+        (tmp_path / "file/out.json", r"file/out\.json: cannot write this file"),
+        (tmp_path / ("n" * 300), "cannot write this file: File name too long"),
+    ):
+        with pytest.raises(PipelineError, match=message):
+            write_text(path, "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def _fill(folder: Path, text: str, error: type[Exception] | None = None) -> None:
+    with replacing_folder(folder) as fresh:
+        (fresh / "a.txt").write_text(text)
+        if error is not None:
+            raise error
+
+
+def test_replacing_folder__puts_the_new_one_in_place_and_leaves_the_old_one_on_an_error(tmp_path: Path) -> None:
+    _fill(tmp_path / "out", "old")
+    with pytest.raises(KeyError):
+        _fill(tmp_path / "out", "new", KeyError)
+    assert (tmp_path / "out/a.txt").read_text() == "old"
+    _fill(tmp_path / "out", "new")
+    assert (tmp_path / "out/a.txt").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_replacing_folder__follows_no_link_that_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in (".out.partial", ".out.old", "out.partial"):
+        (tmp_path / name).symlink_to(tmp_path / "mine")
+    _fill(tmp_path / "out", "new")
+    _fill(tmp_path / "out", "newer")
+    assert not list((tmp_path / "mine").iterdir())
+    assert (tmp_path / "out/a.txt").read_text() == "newer"
+
+
+def test_replacing_folder__a_file_in_its_place_stays(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file/out"):
+        with pytest.raises(PipelineError, match=r"is a file: expected|cannot write this folder"):
+            _fill(path, "new")
+    assert (tmp_path / "file").read_text() == "mine"

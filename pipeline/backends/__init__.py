@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.device import available_threads, set_threads
 from pipeline.errors import PipelineError
+from pipeline.records import ClassNames, FilePrecision, ImageSizePx, Strides
 from pipeline.tasks import Task
 
 Array = npt.NDArray[np.float32]
 Phases = Callable[[Array], tuple[list[npt.NDArray[Any]], dict[str, float]]]  # outputs, and milliseconds per phase
 
 DEVICE_PHASES = ("host_to_device", "compute", "device_to_host")
-KEYS = ("task", "classes", "image_size_px", "strides", "end2end", "precision")
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,14 @@ class Metadata:
     """What a model says about itself, in `model.json` or in the ONNX file."""
 
     task: Task
-    classes: list[str]
-    image_size_px: int
-    strides: list[int]
+    classes: ClassNames
+    image_size_px: ImageSizePx
+    strides: Strides
     end2end: bool
-    precision: str
+    precision: FilePrecision
+
+
+Facts = TypeVar("Facts")  # a dataclass whose fields are keys of an ONNX file's properties
 
 
 @dataclass(frozen=True)
@@ -128,16 +132,45 @@ def require_int8_for(path: Path, precision: str, *, tensorrt: bool) -> None:
 
 
 def read_metadata(path: Path, properties: dict[str, str]) -> Metadata:
-    """Read what `export_onnx` wrote into a file's properties: one JSON value per key.
+    """Read what runs a model from the properties that `export_onnx` wrote, see `read_properties`."""
+    return read_properties(path, properties, Metadata)
+
+
+def read_properties(path: Path, properties: dict[str, str], kind: type[Facts]) -> Facts:
+    """Read an ONNX file's properties, one JSON value per key, into a dataclass.
+
+    Args:
+        path: The file, for the message.
+        properties: Its `metadata_props`; anybody may have written them.
+        kind: A dataclass; each of its fields is a key, and is checked by the field's type.
 
     Raises:
-        PipelineError: if a key is missing.
+        PipelineError: if a key is missing, is no JSON or not what its field takes.
 
     """
-    if missing := [key for key in KEYS if key not in properties]:
+    keys = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if missing := [key for key in keys if key not in properties]:
         raise PipelineError(
             f"{path}: its metadata lacks {', '.join(missing)}, so it was not exported by this pipeline; "
             "make it with `dvc repro export`"
         )
-    values: dict[str, Any] = {key: json.loads(properties[key]) for key in KEYS}
-    return Metadata(**values)
+    try:
+        values = json.dumps({key: _json_value(path, key, properties[key]) for key in keys})
+        return TypeAdapter(kind).validate_json(values, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PipelineError(
+            f"{path}: its metadata has a wrong {where}: {first['msg']}, got {str(first['input'])[:100]!r}; make it "
+            "again with `dvc repro export`"
+        ) from None
+
+
+def _json_value(path: Path, key: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise PipelineError(
+            f"{path}: its metadata has a wrong {key}: expected JSON, got {text[:100]!r}; make it again with "
+            "`dvc repro export`"
+        ) from None

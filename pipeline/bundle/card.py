@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,10 @@ from pipeline.data.prepared import DatasetInfo
 from pipeline.evaluation.conditions import doubts_of
 from pipeline.records import DeviceInfo, DeviceRecord, DeviceTiming, Latency, Timing
 from pipeline.tasks import SCORES, main_title
+from pipeline.text import printable
 
+MARKUP: Final = re.compile(r"[\\`*\[\]|]")  # Markdown's own characters, those that could break a table or make a link
+HTML: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 NOT_MEASURED: Final = "not measured"
 PURPOSE: Final = {
     "detect": "It finds objects of the classes below in single images: boxes with scores.",
@@ -52,6 +56,7 @@ def model_card(
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_plain,
     )
     return environment.get_template("card.md.j2").render(
         model=model,
@@ -69,6 +74,16 @@ def model_card(
         latency=list(_latency_rows(records)),
         number=_number,
     )
+
+
+def _plain(value: object) -> object:
+    """Escape whatever the template prints, so that a name from a dataset or a device is text and nothing else."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    for character, entity in HTML.items():
+        text = text.replace(character, entity)
+    return MARKUP.sub(r"\\\g<0>", text)
 
 
 def _of(records: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:

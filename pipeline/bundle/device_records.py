@@ -36,8 +36,9 @@ def import_records(folder: Path, results: Path) -> list[Imported]:
         What each record did; the same record a second time changes nothing.
 
     Raises:
-        PipelineError: if there is no record, or one is malformed, about another checkpoint than results has, or names
-            a fingerprint that is not its device's or has another name than its content gives; nothing is written then.
+        PipelineError: if there is no record, or one is malformed, has times that cannot be, is about another
+            checkpoint than results has, or names a fingerprint that is not its device's or has another name than its
+            content gives; nothing is written then.
 
     """
     files = sorted((folder / "records").glob("*.json"))
@@ -76,13 +77,39 @@ def _checked(path: Path, results: Path) -> DeviceRecord:
     known = results / record.task / record.student / "distilled/accuracy-torch.json"
     if not known.is_file():
         raise PipelineError(f"{path} is about {record.task} student {record.student}, of which {results} knows nothing")
-    digest = read_record(known, Accuracy).model.digest
-    if digest != record.checkpoint_digest:
+    model = read_record(known, Accuracy).model
+    if model.digest != record.checkpoint_digest:
         raise PipelineError(
             f"{path} was measured with checkpoint {record.checkpoint_digest} of {record.student}, but {known} is about "
-            f"{digest}: check out the commit of that bundle ({record.commit}), or bundle and measure again"
+            f"{model.digest}: check out the commit of that bundle ({record.commit}), or bundle and measure again"
         )
+    if model.image_size_px != record.image_size_px:
+        raise PipelineError(
+            f"{path}: image_size_px: expected {model.image_size_px}, the checkpoint's, got {record.image_size_px}: a "
+            "record is taken as benchmark.sh wrote it; measure again"
+        )
+    _require_plausible(path, record)
     return record
+
+
+def _require_plausible(path: Path, record: DeviceRecord) -> None:
+    """Refuse percentiles that fall, and two timings of the same thing."""
+    seen = []
+    for index, timing in enumerate(record.timings):
+        times = [time for time in (timing.p50_ms, timing.p90_ms, timing.p99_ms) if time is not None]
+        if times != sorted(times):
+            raise PipelineError(
+                f"{path}: timings.{index}: expected p50_ms <= p90_ms <= p99_ms, got {', '.join(map(str, times))}: "
+                "measure again"
+            )
+        measured = {key for key in type(timing).model_fields if key.endswith("_ms")} | {"runs", "warmup", "blocks"}
+        what = timing.model_dump(exclude=measured)
+        if what in seen:
+            raise PipelineError(
+                f"{path}: timings.{index}: {timing.runtime} {timing.precision} at batch {timing.batch_size} is there "
+                "twice: a record has each timing once; measure again"
+            )
+        seen.append(what)
 
 
 def _placed(record: DeviceRecord, results: Path) -> Imported:

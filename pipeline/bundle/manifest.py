@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Annotated, BinaryIO, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import PipelineError
+from pipeline.records import Digest, FileName, ImageSizePx, Line
 from pipeline.tasks import Task
 
 NAME: Final = "manifest.json"
 REFERENCE: Final = "models/fp32.onnx"
+MAX_BYTES: Final = 4 * 1024**3  # of all files together: an ONNX file holds 2 GiB at most
+MAX_MANIFEST_BYTES: Final = 1_000_000
+CHUNK_BYTES: Final = 1024**2  # read at once
 
 
 class FileFacts(BaseModel):
@@ -20,8 +25,8 @@ class FileFacts(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    sha256: str
-    bytes: int
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Annotated[int, Field(ge=0, le=MAX_BYTES)]
 
 
 class Manifest(BaseModel):
@@ -31,11 +36,11 @@ class Manifest(BaseModel):
 
     format: Literal[1] = 1
     task: Task
-    student: str
-    image_size_px: int
-    checkpoint_digest: str
-    commit: str
-    licence: str
+    student: FileName
+    image_size_px: ImageSizePx
+    checkpoint_digest: Digest
+    commit: Line
+    licence: Line
     files: dict[str, FileFacts]
 
 
@@ -48,15 +53,20 @@ def parse_manifest(content: bytes, source: Path) -> Manifest:
     """Read `manifest.json`.
 
     Raises:
-        PipelineError: if it is no manifest of this version, or lists a path that leads out of the bundle.
+        PipelineError: if it is no manifest of this version, lists a path that leads out of the bundle, no fp32 model,
+            or more than a bundle may hold.
 
     """
     try:
-        manifest = Manifest.model_validate_json(content)
+        manifest = Manifest.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise PipelineError(f"{source}: {NAME} is not a manifest of bundle format 1: {error}") from None
     for name in manifest.files:
         require_inside(name, source)
+    if REFERENCE not in manifest.files:
+        raise PipelineError(f"{source}: {NAME} lists no {REFERENCE}, which every bundle has; get the bundle again")
+    if (total := sum(facts.bytes for facts in manifest.files.values())) > MAX_BYTES:
+        raise PipelineError(f"{source}: {NAME} lists {total} bytes, a bundle has at most {MAX_BYTES}")
     return manifest
 
 
@@ -74,14 +84,32 @@ def require_inside(name: str, source: Path) -> None:
         )
 
 
-def require_shipped(name: str, content: bytes, expected: FileFacts, source: Path) -> None:
-    """Refuse a file whose content is not what the manifest lists.
+def copy_shipped(name: str, chunks: Iterable[bytes], expected: FileFacts, source: Path, out: BinaryIO | None) -> None:
+    """Check a file while it is read, and write it on the way; reading stops at the first byte too many.
+
+    Args:
+        name: Its path in the bundle.
+        chunks: Its content.
+        expected: What the manifest lists.
+        source: The bundle, for the message.
+        out: Where the content goes; None only checks it.
 
     Raises:
-        PipelineError: naming the file.
+        PipelineError: naming the file, if its content is not what the manifest lists.
 
     """
-    if facts_of(content) != expected:
-        same = len(content) == expected.bytes
-        wrong = "its SHA-256 is another" if same else f"it has {len(content)} bytes, {NAME} lists {expected.bytes}"
-        raise PipelineError(f"{source}: {name} is damaged: {wrong}; get the bundle again")
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > expected.bytes:
+            break
+        digest.update(chunk)
+        if out is not None:
+            out.write(chunk)
+    if size != expected.bytes:
+        came = f"more than {expected.bytes}" if size > expected.bytes else str(size)
+        raise PipelineError(
+            f"{source}: {name} is damaged: it has {came} bytes, {NAME} lists {expected.bytes}; get the bundle again"
+        )
+    if digest.hexdigest() != expected.sha256:
+        raise PipelineError(f"{source}: {name} is damaged: its SHA-256 is another; get the bundle again")

@@ -1,70 +1,64 @@
-"""Read a bundle, and trust nothing in it before every path, size and hash was checked."""
+"""Read a bundle, and trust nothing in it: each path and size is checked before, each content while it is read."""
 
 from __future__ import annotations
 
-import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pipeline.bundle.manifest import NAME, Manifest, parse_manifest, require_inside, require_shipped
+from pipeline.bundle.manifest import (
+    CHUNK_BYTES,
+    MAX_BYTES,
+    MAX_MANIFEST_BYTES,
+    NAME,
+    Manifest,
+    copy_shipped,
+    parse_manifest,
+    require_inside,
+)
 from pipeline.errors import PipelineError
+from pipeline.files import replacing_folder
 
-MAX_MANIFEST_BYTES: Final = 1_000_000
+MAX_MEMBERS: Final = 10_000
+MAX_RATIO: Final = 20  # unpacked to packed, from FREE_BYTES on: weights hardly shrink
+FREE_BYTES: Final = 64 * 1024**2
 # What zipfile raises on damage: its own error, unknown methods, encryption, broken streams and headers.
 DAMAGE: Final = (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, EOFError, OSError, ValueError)
 
 
-def read_bundle(path: Path) -> tuple[Manifest, dict[str, bytes]]:
-    """Read a whole bundle into memory, checked.
-
-    Returns:
-        The manifest, and the content of each file that it lists.
+def unpack(path: Path, folder: Path) -> Manifest:
+    """Unpack a bundle into a new or empty folder, atomically, in little memory.
 
     Raises:
-        PipelineError: naming the file at fault, if a path leads out of the bundle, is a link, stands twice, is not in
-            the manifest or is missing, or a size or hash differs; or if the archive cannot be read.
+        PipelineError: if the folder has something in it; or naming the file at fault, if a path leads out of the
+            bundle, is a link, stands twice, is not in the manifest or is missing, a size or hash differs, or all
+            together are more than a bundle may hold; or if the archive cannot be read.
 
     """
+    if not path.is_file():
+        came = "is a folder" if path.is_dir() else "not found"
+        raise PipelineError(f"{path} {came}: expected a bundle, which `python -m pipeline bundle` makes")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(archive, path)
-            manifest = parse_manifest(_manifest(archive, members, path), path)
-            _require_same_names(set(members) - {NAME}, set(manifest.files), path)
-            return manifest, {name: _read(archive, members[name], manifest, path) for name in manifest.files}
-    except FileNotFoundError:
-        raise PipelineError(f"{path} not found: `python -m pipeline bundle` makes it") from None
+        archive = zipfile.ZipFile(path)
     except DAMAGE as error:
         raise PipelineError(f"{path} is not a whole zip archive ({error}): get the bundle again") from None
-
-
-def unpack(path: Path, folder: Path) -> Manifest:
-    """Unpack a bundle into a new or empty folder, all or nothing.
-
-    Raises:
-        PipelineError: if the folder has something in it, or `read_bundle` refuses the bundle.
-
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise PipelineError(f"{folder} is not empty: name a new folder to unpack {path.name} into")
-    manifest, contents = read_bundle(path)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        for name, content in contents.items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            (partial / name).write_bytes(content)
+    with archive, replacing_folder(folder) as fresh:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise PipelineError(f"{folder} is not empty: name a new folder to unpack {path.name} into")
+        members = _members(archive, path)
+        manifest = parse_manifest(_manifest(archive, members, path), path)
+        _require_same_names(set(members) - {NAME}, set(manifest.files), path)
+        for name, facts in manifest.files.items():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            with (fresh / name).open("xb") as file:
+                copy_shipped(name, _chunks(archive, members[name], path), facts, path, file)
             if name.endswith(".sh"):
-                (partial / name).chmod(0o755)
-        (partial / NAME).write_text(manifest.model_dump_json(indent=2) + "\n")
-        partial.chmod(0o755)
-        partial.replace(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+                (fresh / name).chmod(0o755)
+        (fresh / NAME).write_text(manifest.model_dump_json(indent=2) + "\n")
     return manifest
 
 
@@ -75,13 +69,15 @@ def check_folder(folder: Path) -> Manifest:
         PipelineError: naming the file that is missing, a link or damaged.
 
     """
-    if not (folder / NAME).is_file():
+    file = folder / NAME
+    if not file.is_file() or file.stat().st_size > MAX_MANIFEST_BYTES:
         raise PipelineError(f"{folder} is not an unpacked bundle (no {NAME}): use `python -m pipeline unpack`")
-    manifest = parse_manifest((folder / NAME).read_bytes(), folder)
+    manifest = parse_manifest(file.read_bytes(), folder)
     for name, facts in manifest.files.items():
         if (folder / name).is_symlink() or not (folder / name).is_file():
             raise PipelineError(f"{folder}: {name} is missing or a link; unpack the bundle again")
-        require_shipped(name, (folder / name).read_bytes(), facts, folder)
+        with (folder / name).open("rb") as opened:
+            copy_shipped(name, iter(partial(opened.read, CHUNK_BYTES), b""), facts, folder, None)
     return manifest
 
 
@@ -95,17 +91,31 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
             raise PipelineError(f"{path}: {info.filename} is a link or no plain file; get the bundle again")
         if info.filename in members:
             raise PipelineError(f"{path}: {info.filename} stands in it twice; get the bundle again")
+        if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:  # only these unpack piece by piece
+            raise PipelineError(f"{path}: {info.filename} is not packed as `pipeline bundle` does (deflate)")
         members[info.filename] = info
+    _require_sane_size(members, path)
     return members
+
+
+def _require_sane_size(members: dict[str, zipfile.ZipInfo], path: Path) -> None:
+    total = sum(info.file_size for info in members.values())
+    if len(members) > MAX_MEMBERS or total > MAX_BYTES:
+        raise PipelineError(
+            f"{path} says that it unpacks to {len(members)} files of {total} bytes; a bundle has at most {MAX_MEMBERS} "
+            f"of {MAX_BYTES} bytes"
+        )
+    packed = path.stat().st_size
+    if total > max(FREE_BYTES, MAX_RATIO * packed):
+        raise PipelineError(
+            f"{path} says that {packed} bytes unpack to {total}; a bundle shrinks to no less than 1/{MAX_RATIO}"
+        )
 
 
 def _manifest(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], path: Path) -> bytes:
     if NAME not in members or members[NAME].file_size > MAX_MANIFEST_BYTES:
         raise PipelineError(f"{path} is not a whole bundle: it has no {NAME}; get the bundle again")
-    try:
-        return archive.read(members[NAME])
-    except DAMAGE as error:
-        raise PipelineError(f"{path}: {NAME} is damaged ({error}); get the bundle again") from None
+    return b"".join(_chunks(archive, members[NAME], path))
 
 
 def _require_same_names(found: set[str], listed: set[str], path: Path) -> None:
@@ -114,16 +124,11 @@ def _require_same_names(found: set[str], listed: set[str], path: Path) -> None:
             raise PipelineError(f"{path}: {min(names)} {problem}; get the bundle again")
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, manifest: Manifest, path: Path) -> bytes:
-    facts = manifest.files[info.filename]
-    if info.file_size != facts.bytes:  # before it is unpacked into memory
-        raise PipelineError(
-            f"{path}: {info.filename} is damaged: {info.file_size} bytes, {NAME} says {facts.bytes}; "
-            "get the bundle again"
-        )
+def _chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Iterator[bytes]:
+    """Unpack a member piece by piece, so that no size that the archive states is allocated."""
     try:
-        content = archive.read(info)
+        with archive.open(info) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
     except DAMAGE as error:
         raise PipelineError(f"{path}: {info.filename} is damaged ({error}); get the bundle again") from None
-    require_shipped(info.filename, content, facts, path)
-    return content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import stat
 import subprocess
 import zipfile
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import onnx
+from google.protobuf.message import DecodeError
 
-from pipeline.backends import Backend, load
+from pipeline.backends import Backend, load, read_properties
 from pipeline.bundle.card import model_card
 from pipeline.bundle.manifest import NAME, Manifest, facts_of
 from pipeline.bundle.measurements import measurements_of
@@ -25,6 +27,7 @@ from pipeline.export.onnx import INPUT
 from pipeline.files import write_bytes
 from pipeline.predict import MAX_DETECTIONS, NMS_IOU, SCORE_THRESHOLD
 from pipeline.preprocess import DESCRIPTION
+from pipeline.records import Digest, FileName, Line
 
 FILES: Final = Path(__file__).parent / "files"
 SCRIPTS: Final = ("build_engine.sh", "benchmark.sh", "trtexec.sh", "check.py", "benchmark.py")
@@ -35,11 +38,11 @@ EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can say: equal inp
 
 @dataclass(frozen=True)
 class Identity:
-    """What all ONNX files of a bundle agree on."""
+    """What all ONNX files of a bundle agree on, under the keys of their metadata."""
 
-    student: str
-    checkpoint_digest: str
-    licence: str
+    name: FileName  # of the student
+    checkpoint_digest: Digest
+    licence: Line
 
 
 def write_bundle(out: Path, *, export: Path, results: Path, dataset: PreparedDataset) -> Manifest:
@@ -66,7 +69,7 @@ def write_bundle(out: Path, *, export: Path, results: Path, dataset: PreparedDat
     files = {f"models/{name}.onnx": path.read_bytes() for name, path in models.items()}
     files |= {name: (FILES / name).read_bytes() for name in SCRIPTS}
     files |= sample_files(models, dataset.images("test")[:SAMPLES], preprocessing["decoding"])
-    measurements = measurements_of(results, reference.metadata.task, identity.student, identity.checkpoint_digest)
+    measurements = measurements_of(results, reference.metadata.task, identity.name, identity.checkpoint_digest)
     files |= {f"measurements/{name}.json": content for name, content in measurements.items()}
     files |= {
         "labels.txt": "".join(f"{name}\n" for name in reference.metadata.classes).encode(),
@@ -75,14 +78,14 @@ def write_bundle(out: Path, *, export: Path, results: Path, dataset: PreparedDat
         "bundle.env": _environment(reference, identity, commit),
         "LICENSE": LICENCE.read_bytes(),
         "MODEL_CARD.md": model_card(
-            reference.metadata, identity.student, identity.checkpoint_digest, commit,
+            reference.metadata, identity.name, identity.checkpoint_digest, commit,
             files={name: len(content) for name, content in files.items() if name.startswith("models/")},
             dataset=dataset.info, measurements=measurements,
         ).encode(),
     }  # fmt: skip
     manifest = Manifest(
         task=reference.metadata.task,
-        student=identity.student,
+        student=identity.name,
         image_size_px=reference.metadata.image_size_px,
         checkpoint_digest=identity.checkpoint_digest,
         commit=commit,
@@ -95,13 +98,7 @@ def write_bundle(out: Path, *, export: Path, results: Path, dataset: PreparedDat
 
 
 def _identity(models: dict[str, Path]) -> Identity:
-    found = {}
-    for path in models.values():
-        properties = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
-        try:
-            found[path] = Identity(properties["name"], properties["checkpoint_digest"], properties["licence"])
-        except KeyError as error:
-            raise PipelineError(f"{path}: its metadata lacks {error}: make it with `dvc repro export`") from None
+    found = {path: read_properties(path, _properties(path), Identity) for path in models.values()}
     first, *others = found
     for path in others:
         if found[path] != found[first]:
@@ -109,6 +106,14 @@ def _identity(models: dict[str, Path]) -> Identity:
                 f"{path} is of {found[path]}, but {first.name} beside it is of {found[first]}: run `dvc repro export`"
             )
     return found[first]
+
+
+def _properties(path: Path) -> dict[str, str]:
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise PipelineError(f"{path}: expected an ONNX file, got something else ({error})") from None
+    return {entry.key: entry.value for entry in model.metadata_props}
 
 
 def _preprocessing(backend: Backend) -> dict[str, Any]:
@@ -152,13 +157,13 @@ def _environment(backend: Backend, identity: Identity, commit: str) -> bytes:
     """Say to the shell scripts what they need: no JSON reader there."""
     values = {
         "TASK": backend.metadata.task,
-        "STUDENT": identity.student,
+        "STUDENT": identity.name,
         "IMAGE_SIZE_PX": backend.metadata.image_size_px,
         "DYNAMIC_BATCH": int(backend.dynamic_batch),
         "CHECKPOINT_DIGEST": identity.checkpoint_digest,
         "COMMIT": commit,
     }
-    return "".join(f"{key}={value}\n" for key, value in values.items()).encode()
+    return "".join(f"{key}={shlex.quote(str(value))}\n" for key, value in values.items()).encode()
 
 
 def _commit() -> str:

@@ -26,7 +26,7 @@ from pipeline.data.write import Content, Entry, Plan, label_lines, write_dataset
 from pipeline.errors import PipelineError
 from pipeline.files import replacing_folder, user_path
 from pipeline.params import Prepare
-from pipeline.text import printable
+from pipeline.text import PlainConsole
 
 BOX_SOURCES: dict[str, Callable[[Path, Path | None], RawDataset]] = {
     "yolo": yolo.read,
@@ -47,7 +47,7 @@ def prepare_dataset(params: Prepare, out: Path) -> DatasetInfo:
         PipelineError: on fatal defects of the input, all in one message; `out` is then as it was.
 
     """
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     _refuse_other_folder(out)
     plan = _plan(params, out, console)
     with replacing_folder(out) as folder:
@@ -63,7 +63,7 @@ def check_data(params: Prepare, out: Path) -> None:
         PipelineError: on fatal defects of the input, all in one message.
 
     """
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     plan = _plan(params, out, console)
     _show(console, params.source, plan, plan.counts or _count_content(plan, console))
 
@@ -239,7 +239,7 @@ def _show(console: Console, what: str, plan: Plan, counts: Counts) -> None:
     """Print what was read, which splits were cut, and counts."""
     kinds = {"boxes": plan.classes, "masks": plan.mask_classes}
     classes = [f"{len(names)} class{'es'[: 2 * (len(names) != 1)]} of {kind}" for kind, names in kinds.items() if names]
-    lines = [", ".join([what, *classes, f"licence: {printable(plan.licence)}"])]
+    lines = [", ".join([what, *classes, f"licence: {plan.licence}"])]
     lines += [f"{split}: cut out of train (prepare.{split}_fraction), as the source has none" for split in plan.cut]
-    console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
+    console.print("\n".join(lines), soft_wrap=True, highlight=False)
     show_counts(console, counts, plan.classes, plan.mask_classes)

@@ -142,7 +142,7 @@ def open_dataset(root: Path) -> PreparedDataset:
 
     """
     try:
-        info = DatasetInfo.model_validate_json((root / "dataset.json").read_text())
+        info = DatasetInfo.model_validate_json(read_text(root / "dataset.json"))
     except FileNotFoundError:
         raise PipelineError(f"{root} is not a prepared dataset (no dataset.json): run `dvc repro prepare`") from None
     except ValidationError as error:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
 
 from pipeline.data.defects import Defect
 from pipeline.data.images import upright_size
@@ -32,7 +30,7 @@ from pipeline.data.source import (
 from pipeline.data.yolo_pairs import label_file, mismatches
 from pipeline.data.yolo_rows import Text, read_rows
 from pipeline.errors import PipelineError
-from pipeline.files import read_text
+from pipeline.yaml_file import read_yaml
 
 
 @dataclass(frozen=True)
@@ -88,10 +86,7 @@ def _yaml_file(root: Path, place: Path) -> Path:
 
 
 def _load(file: Path) -> CommentedMap:
-    try:
-        described = YAML(typ="rt").load(read_text(file))
-    except YAMLError as error:
-        raise PipelineError(f"{file} is not valid YAML: {error}") from error
+    described = read_yaml(file)
     if not isinstance(described, CommentedMap):
         raise PipelineError(f"{file}: expected keys such as train, val and names, got {type(described).__name__}")
     return described

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.backends import DEVICE_PHASES
 from pipeline.evaluation.conditions import doubts_of, warnings_of
 from pipeline.records import BatchLatency, Blocks, Latency, RuntimeLatency, Timing, WarmUp
+from pipeline.text import PlainConsole
 
 TRANSFERS: Final = "pageable memory, no CUDA graph"  # of the phases on a GPU; trtexec's numbers are lower
 
 
 def print_latencies(records: Sequence[Latency]) -> None:
     """Print the tables of records that were measured together, and what makes them doubtful."""
-    console = Console()
+    console = PlainConsole()
     for record in records:
         for table in latency_tables(record):
             console.print(table)

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.progress import track
 
 from pipeline.backends import Backend
@@ -20,6 +19,7 @@ from pipeline.evaluation.difference import DIFFERENCES, closeness_of
 from pipeline.params import Evaluate, Export
 from pipeline.preprocess import letterbox, load_image
 from pipeline.records import Accuracy, Parity
+from pipeline.text import PlainConsole
 
 LEAST_ALIKE: Final = 4  # images named in the record
 
@@ -58,7 +58,7 @@ def compare(
     difference = DIFFERENCES[reference.metadata.task](closeness_of(precision))
     alike: dict[str, float] = {}
     images = dataset.images(split)[: export.parity_images]
-    for path in track(images, description=f"parity {exported.runtime}", console=Console(stderr=True)):
+    for path in track(images, description=f"parity {exported.runtime}", console=PlainConsole(stderr=True)):
         square, _ = letterbox(load_image(path), reference.metadata.image_size_px)
         outputs = [backend(square[None]) for backend in (reference, exported)]
         for pair in zip(*outputs, strict=True):

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Final, TypeVar
 
-from rich.console import Console
 from rich.progress import Progress
+
+from pipeline.text import PlainConsole
 
 REPORT_S: Final = 10.0  # between two lines
 
@@ -19,7 +20,7 @@ class Reporter:
     """A bar or lines under one label; `with Reporter("latency") as reporter: reporter.update(0.5, "next")`."""
 
     def __init__(self, label: str) -> None:
-        self.label, self.console = label, Console(stderr=True)
+        self.label, self.console = label, PlainConsole(stderr=True)
         self.start = self.last = perf_counter()
         self.bar = Progress(console=self.console, disable=not self.console.is_terminal)
         self.task = self.bar.add_task(label, total=1.0)

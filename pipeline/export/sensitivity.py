@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 import onnx
-from rich.console import Console
 from rich.progress import track
 
 from pipeline.backends import Array, load
@@ -18,6 +17,7 @@ from pipeline.evaluation.difference import DIFFERENCES, closeness_of
 from pipeline.export.graph import module_path
 from pipeline.export.quantize import quantizable, quantize
 from pipeline.params import Evaluate, Int8
+from pipeline.text import PlainConsole
 
 SHOWN: Final = 8
 SHARE: Final = 0.5  # of the summed squared error, that the proposed layers cause
@@ -50,7 +50,7 @@ def rank_layers(
     with TemporaryDirectory() as folder:
         file = Path(folder) / "one.onnx"
         for node in track(
-            quantizable(onnx.load(fp32), params), description="sensitivity", console=Console(stderr=True)
+            quantizable(onnx.load(fp32), params), description="sensitivity", console=PlainConsole(stderr=True)
         ):
             quantize(fp32, ranges, file, params, only=[node])
             backend = load(file)

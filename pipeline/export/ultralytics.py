@@ -9,6 +9,7 @@ from ultralytics import __version__
 
 from models.yolo import KINDS
 from pipeline.errors import PipelineError
+from pipeline.files import replacing
 from pipeline.tasks import ULTRALYTICS_TASK
 from pipeline.training.checkpoint import load_checkpoint
 
@@ -18,7 +19,7 @@ def export_ultralytics(checkpoint: Path, out: Path) -> None:
 
     Args:
         checkpoint: Folder with `model.safetensors` and `model.json`.
-        out: The file to write; its name ends in `.pt`.
+        out: The file to write, atomically; its name ends in `.pt`.
 
     Raises:
         PipelineError: if `out` has another ending, or the folder is not a checkpoint of a model of Ultralytics'.
@@ -33,5 +34,6 @@ def export_ultralytics(checkpoint: Path, out: Path) -> None:
     task = ULTRALYTICS_TASK[info.task]
     arguments = {"task": task, "imgsz": info.image_size_px, "model": info.name}
     model.args, model.task = arguments, task
-    out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"model": model, "ema": None, "epoch": -1, "train_args": arguments, "version": __version__}, out)
+    content = {"model": model, "ema": None, "epoch": -1, "train_args": arguments, "version": __version__}
+    with replacing(out) as partial:
+        torch.save(content, partial)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.data.prepared import open_dataset
@@ -21,6 +20,7 @@ from pipeline.report.metrics import UNSTABLE, Metrics, build_metrics, build_summ
 from pipeline.report.pictures import Drawings, draw_pictures
 from pipeline.report.results import read_results
 from pipeline.tasks import SCORES, TASKS, Task, main_score, main_title
+from pipeline.text import PlainConsole
 
 OUTS = ("metrics.json", "summary.json", "plots", "report.html")
 
@@ -78,7 +78,7 @@ def show(metrics_path: Path) -> None:
         raise PipelineError(f"{metrics_path} not found: run `dvc repro` to make it") from None
     except ValueError as error:
         raise PipelineError(f"{metrics_path}: expected JSON, got {error}: run `dvc repro --force report`") from None
-    console = Console()
+    console = PlainConsole()
     for task in [task for task in TASKS if task in metrics]:
         console.print(_table(task, metrics[task]))
         if any(UNSTABLE in values for _, _, values in _rows(metrics[task], main_score(task))):

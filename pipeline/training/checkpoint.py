@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from ultralytics.nn.tasks import BaseModel
 
@@ -76,6 +77,9 @@ def load_checkpoint(folder: Path) -> tuple[BaseModel, CheckpointInfo]:
         raise PipelineError(
             f"{weights} is not the file that {INFO} names: run `dvc repro` or `dvc checkout` to restore it"
         )
-    model = build_from_architecture(info.architecture, info.task, info.classes)
-    model.load_state_dict(load_file(weights))
+    model = build_from_architecture(info.architecture, info.task, info.classes, str(folder / INFO))
+    try:
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise PipelineError(f"{weights} does not hold the weights of {INFO}'s architecture: {error}") from None
     return model.float().eval(), info

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
-from rich.console import Console
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from pipeline.features import Features, head_channels, head_of, replaced_feature
 from pipeline.params import Machine, Prompt, Teacher
 from pipeline.records import Skipped, read_record
 from pipeline.tasks import Task
+from pipeline.text import PlainConsole
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.data import EpochSampler, build_images, build_train_loader, describe
 from pipeline.training.devices import backend_device
@@ -152,7 +152,7 @@ def _fit(teacher: nn.Module, job: PromptJob) -> tuple[dict[str, Tensor], list[di
 
     step = PromptStep(job.task, teacher, prompts, params)
     batches = _batches(teacher.args, job, start=len(history))
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     for iteration in track(range(len(history), params.iterations), description="prompts", console=console):
         batch = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in next(batches).items()}
         batch["img"] = batch["img"].float() / 255

@@ -1,6 +1,7 @@
 """A bundle is the same bytes for the same inputs, and says what it holds and what it does not know."""
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -129,6 +130,89 @@ def test_model_card__leaves_out_another_checkpoints_records(
     assert "## Parity with the trained network\n\nNot measured." in member(tmp_path / "a.zip", "MODEL_CARD.md")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert "measurements/parity-onnxruntime-fp32.json" not in archive.namelist()
+
+
+HOSTILE = "a|b<script>alert(1)</script>[x](javascript:y)`\x1b[31m"
+
+
+def test_model_card__names_and_devices_are_text_and_nothing_else(
+    shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    results = Path(shutil.copytree(shipped.results, tmp_path / "results"))
+    latency = results / "latency" / shipped.task / "toy.json"
+    record = json.loads(latency.read_text())
+    record["device"]["cpu"] = HOSTILE
+    latency.write_text(json.dumps(record))
+    export = Path(shutil.copytree(shipped.export, tmp_path / "export"))
+    classes = [*mini_dataset.task_classes(shipped.task)[:-1], HOSTILE.replace("\x1b", "")]
+    key = {"detect": "classes", "segment": "mask_classes"}[shipped.task]
+    info = mini_dataset.info.model_copy(update={"licence": HOSTILE, key: classes})
+    model = onnx.load(export / "fp32.onnx")
+    next(entry for entry in model.metadata_props if entry.key == "classes").value = json.dumps(classes)
+    onnx.save(model, export / "fp32.onnx")
+    dataset = PreparedDataset(mini_dataset.root, info)
+    write_bundle(tmp_path / "a.zip", export=export, results=results, dataset=dataset)
+    card = member(tmp_path / "a.zip", "MODEL_CARD.md")
+    assert card.count(r"a\|b&lt;script&gt;") == 3
+    assert "<" not in card
+    assert "\x1b" not in card
+    assert not re.search(r"(?<!\\)\[|(?<!\\)\](?=\()", card)
+    columns = [len(re.findall(r"(?<!\\)\|", line)) for line in card.splitlines() if line.startswith("| ")]
+    plain = member(shipped.file, "MODEL_CARD.md")
+    assert columns == [line.count("|") for line in plain.splitlines() if line.startswith("| ")], "no table is broken"
+    assert member(tmp_path / "a.zip", "labels.txt").splitlines() == classes
+
+
+def test_model_card__its_tables_are_whole(shipped: Shipped) -> None:
+    blocks = [block.splitlines() for block in member(shipped.file, "MODEL_CARD.md").split("\n\n")]
+    tables = [block for block in blocks if any(line.startswith("|") for line in block)]
+    assert len(tables) == 6
+    for table in tables:
+        assert len(table) > 2
+        assert len({line.count("|") for line in table}) == 1
+
+
+def test_model_card__lists_latencies_of_batch_1_alone(
+    shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    results = Path(shutil.copytree(shipped.results, tmp_path / "results"))
+    timing = {
+        "runtime": "tensorrt", "runtime_version": "10.3", "precision": "fp16", "batch_size": 64, "runs": 100,
+        "mean_ms": 77.7, "p50_ms": 77.7, "p90_ms": 77.7, "p99_ms": 77.7, "compute_p50_ms": None,
+    }  # fmt: skip
+    device = json.loads((results / "latency" / shipped.task / "toy.json").read_text())["device"]
+    record = {
+        "format": 1, "task": shipped.task, "student": "toy", "checkpoint_digest": shipped.digest, "image_size_px": 64,
+        "commit": "abc", "threads": 2, "device": device, "state": {},
+        "timings": [timing, {**timing, "batch_size": 1, "p50_ms": 3.3}],
+    }  # fmt: skip
+    path = results / "devices" / device["fingerprint"] / f"{shipped.task}-toy.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record))
+    write_bundle(tmp_path / "a.zip", export=shipped.export, results=results, dataset=mini_dataset)
+    card = member(tmp_path / "a.zip", "MODEL_CARD.md")
+    assert "| 3.30 | 77.70 |" in card
+    assert "| 77.70 | 77.70 | 77.70 |" not in card
+
+
+@pytest.mark.parametrize("content", [b"null", b"{}x", b"caf\xe9", b'{"model": 3, "checkpoint_digest": "DIGEST"}'])
+def test_bundle__a_record_that_is_none_is_one_message(
+    shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path, content: bytes
+) -> None:
+    results = Path(shutil.copytree(shipped.results, tmp_path / "results"))
+    path = results / shipped.task / "toy/export/parity-onnxruntime-fp32.json"
+    path.write_bytes(content.replace(b"DIGEST", shipped.digest.encode()))
+    with pytest.raises(PipelineError, match=r"parity-onnxruntime-fp32\.json is (not|no)"):
+        write_bundle(tmp_path / "a.zip", export=shipped.export, results=results, dataset=mini_dataset)
+
+
+def test_bundle__out_that_is_a_folder_is_one_message(
+    shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    for out in (tmp_path, tmp_path / ("n" * 300)):
+        with pytest.raises(PipelineError, match=r"is a folder: expected the name of a file|File name too long"):
+            write_bundle(out, export=shipped.export, results=tmp_path, dataset=mini_dataset)
+    assert not list(tmp_path.iterdir())
 
 
 def test_bundle__takes_every_precision_that_is_there(

@@ -184,3 +184,54 @@ def test_import_records__a_renamed_record_is_refused(shipped: Shipped, results: 
 def test_import_records__without_a_record_says_what_makes_one(results: Path, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"has no record: run `sh benchmark\.sh`"):
         import_records(tmp_path, results)
+
+
+@pytest.mark.parametrize(
+    ("changes", "timing", "message"),
+    [
+        ({"threads": -5}, {}, "is not a DeviceRecord record"),
+        ({"threads": 0}, {}, "is not a DeviceRecord record"),
+        ({"image_size_px": -1}, {}, "is not a DeviceRecord record"),
+        ({"image_size_px": 0}, {}, "is not a DeviceRecord record"),
+        ({"image_size_px": 96}, {}, "image_size_px: expected 64, the checkpoint's, got 96"),
+        ({"commit": "a\x1b[31m"}, {}, "is not a DeviceRecord record"),
+        ({"student": "n" * 300}, {}, "is not a DeviceRecord record"),
+        ({}, {"p99_ms": 0.9}, r"timings\.0: expected p50_ms <= p90_ms <= p99_ms, got 1\.0, 1\.2, 0\.9"),
+        ({}, {"p90_ms": 0.5}, r"timings\.0: expected p50_ms <= p90_ms"),
+        ({}, {"p90_ms": 9.0}, r"timings\.0: expected p50_ms <= p90_ms"),
+        ({}, {"runs": -1}, "is not a DeviceRecord record"),
+        ({}, {"batch_size": 0}, "is not a DeviceRecord record"),
+        ({}, {"mean_ms": float("nan")}, "is not a DeviceRecord record"),
+    ],
+)
+def test_import_records__numbers_that_cannot_be_are_refused(
+    shipped: Shipped, results: Path, tmp_path: Path, changes: dict[str, Any], timing: dict[str, Any], message: str
+) -> None:
+    content = record(shipped, **changes)
+    content["timings"][0] |= timing
+    path = write(tmp_path / "device", content)
+    with pytest.raises(PipelineError, match=message) as error:
+        import_records(tmp_path / "device", results)
+    assert str(path) in str(error.value)
+    assert not (results / "devices").exists()
+
+
+def test_import_records__a_timing_that_is_there_twice_is_refused(
+    shipped: Shipped, results: Path, tmp_path: Path
+) -> None:
+    content = record(shipped)
+    first = content["timings"][0]
+    content["timings"] = [first, {**first, "batch_size": 8}, {**first, "precision": "fp16"}]
+    write(tmp_path / "device", content)
+    assert len(import_records(tmp_path / "device", results)) == 1
+    content["timings"].append({**first, "p50_ms": 0.9, "runs": 7})
+    write(tmp_path / "device", content)
+    with pytest.raises(PipelineError, match=r"timings\.3: onnxruntime fp32 at batch 1 is there twice"):
+        import_records(tmp_path / "device", results)
+
+
+def test_import_records__bytes_that_are_no_text_are_one_message(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "device/records").mkdir(parents=True)
+    (tmp_path / "device/records/a.json").write_bytes(b'{"format": "caf\xe9"}')
+    with pytest.raises(PipelineError, match=r"a\.json:1: expected utf-8 text, got byte 0xe9"):
+        import_records(tmp_path / "device", results)
