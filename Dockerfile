@@ -30,7 +30,7 @@ FROM python:3.11-slim AS runtime
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY requirements.txt /opt/requirements.txt
 RUN pip install --no-cache-dir --constraint /opt/requirements.txt \
-    numpy onnxruntime opencv-python-headless pydantic typer
+    numpy onnxruntime opencv-python-headless pydantic rich typer
 ENV PYTHONPATH=/app
 WORKDIR /app
 COPY pipeline/__init__.py pipeline/__main__.py pipeline/cli.py pipeline/colours.py pipeline/device.py pipeline/digest.py \

@@ -195,21 +195,14 @@ def _load(model: Path, threads: int) -> Backend:
         raise PipelineError(f"{model}: no such file: {EXPECTED}")
     if (model / NAME).is_file():
         check_folder(model)
-        _require_reference(model, (model / REFERENCE).is_file())
         return load(model / REFERENCE, threads=threads)
     if model.suffix == ".zip":
         with tempfile.TemporaryDirectory() as folder:
-            manifest = unpack(model, Path(folder) / "bundle")
-            _require_reference(model, REFERENCE in manifest.files)
+            unpack(model, Path(folder) / "bundle")
             return load(Path(folder) / "bundle" / REFERENCE, threads=threads)
     if model.suffix == ".onnx":
         return load(model, threads=threads)
     raise PipelineError(f"{model}: {EXPECTED}")
-
-
-def _require_reference(model: Path, present: bool) -> None:
-    if not present:
-        raise PipelineError(f"{model}: the bundle has no {REFERENCE}: make it anew with `python -m pipeline bundle`")
 
 
 def _pixels(image: Path | Image) -> Image:

@@ -14,7 +14,7 @@ from pipeline.backends import Metadata
 from pipeline.bundle.device_records import MODES
 from pipeline.data.prepared import DatasetInfo
 from pipeline.evaluation.conditions import doubts_of
-from pipeline.records import DeviceInfo, DeviceRecord, DeviceTiming, Latency, Timing
+from pipeline.records import DeviceInfo, DeviceRecord, DeviceTiming, Latency, Parity, Timing
 from pipeline.tasks import SCORES, main_title
 from pipeline.text import printable
 
@@ -69,7 +69,7 @@ def model_card(
         main=main_title(model.task),
         score_titles=SCORES[model.task],
         accuracy=_of(records, "accuracy"),
-        parity=_of(records, "parity"),
+        parity=[Parity.model_validate(record) for record in _of(records, "parity")],
         robustness=_of(records, "robustness"),
         latency=list(_latency_rows(records)),
         number=_number,

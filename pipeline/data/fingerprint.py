@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from pipeline.data.pool import in_threads
 from pipeline.digest import IGNORED, file_digest, value_digest
 from pipeline.errors import PipelineError
 from pipeline.files import user_path, write_text
 from pipeline.records import Record, read_record
+from pipeline.text import PlainConsole
 
 CACHE: Final = Path(".state/source-digests.json")
 State = list[int]  # size, modification and change time in ns, inode: equal only if the content is
@@ -44,7 +43,7 @@ def fingerprint(path: str) -> SourceInfo:
         known = _read_cache(cache)
         digests = {file: known[file][1] for file, state in states.items() if known.get(file, (None,))[0] == state}
         fresh = [Path(file) for file in states if file not in digests]
-        console = Console(stderr=True)
+        console = PlainConsole(stderr=True)
         digests |= zip(map(str, fresh), in_threads(console, "digesting", file_digest, fresh), strict=True)
     except OSError as error:
         raise PipelineError(f"{error.filename}: cannot be read ({error.strerror}): mend or remove it") from error

@@ -24,7 +24,6 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import TensorData, create_calibrator, load_tensors_data, save_tensors_data
 from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
-from rich.console import Console
 from rich.progress import track
 
 from pipeline.backends import Array
@@ -33,6 +32,7 @@ from pipeline.export.fp16 import write_half
 from pipeline.export.graph import module_path, nodes_of, properties_of, save_graph
 from pipeline.int8 import activation_grid, weight_scales
 from pipeline.params import Int8
+from pipeline.text import PlainConsole
 
 OPERATORS: Final = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
 METHODS: Final = {
@@ -64,7 +64,7 @@ def calibrate(source: Path, images: Iterable[Array], params: Int8, ranges: Path)
 
     """
     name = onnx.load(source, load_external_data=False).graph.input[0].name
-    remaining = iter(track(images, description="calibration", console=Console(stderr=True)))
+    remaining = iter(track(images, description="calibration", console=PlainConsole(stderr=True)))
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()):  # it prints a line per chunk
         calibrator = create_calibrator(
             source, OPERATORS, f"{folder}/augmented.onnx", METHODS[params.calibration],

@@ -94,7 +94,7 @@ sample() {
         awk 'NR == 1 { print $1 / 1000000 }' >>"$work/clocks" || true
     if [ -n "$reasons" ]; then query "$reasons" >>"$work/reasons" || true; fi
 }
-sample_forever() { while :; do sample; sleep 1; done; }
+sample_while() { while [ -e "$1" ]; do sample; sleep 1; done; } # a signal alone can be lost just after the fork
 median_clock() {
     grep -x '[0-9.]*' "$work/clocks" 2>/dev/null | sort -n | awk '
         { clock[NR] = $1 }
@@ -149,10 +149,12 @@ for engine in "$@"; do
         set -- "$@" --includeDataTransfers # default of 10
     fi
     echo "tensorrt $name, batch $batch: measuring for $seconds s"
-    sample_forever >/dev/null 2>&1 &
+    : >"$work/running"
+    sample_while "$work/running" >/dev/null 2>&1 &
     sampler=$!
     failed=0
     $limit "$TRTEXEC" "$@" >"$work/log" 2>&1 || failed=1
+    rm -f "$work/running"
     kill "$sampler" 2>/dev/null || true
     wait "$sampler" 2>/dev/null || true
     sampler=
