@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline.export.fp16 import write_half
 from pipeline.export.onnx import export_onnx
+from pipeline.export.quantize import calibrate, quantize, quantize_for_tensorrt
 from pipeline.lint import lint
 from pipeline.tasks import Task
 from tests.lint.corpus import Case, corpus, save
@@ -81,9 +84,19 @@ def test_lint__tensorrt_rtx_builds_what_the_pipeline_exports(
     name: str, task: Task, end2end: bool | None, tmp_path: Path
 ) -> None:
     folder = save_model(tmp_path / "toy", awake(name, task, end2end=end2end), task)
-    export_onnx(folder, tmp_path / "fp32.onnx", export_params_of(dynamic_batch=True))
-    assert lint(tmp_path / "fp32.onnx").ready
-    assert judged([tmp_path / "fp32.onnx"])["fp32.onnx"] == {"file": "fp32.onnx", "stage": "built", "said": ""}
+    params, ranges = export_params_of(dynamic_batch=True), tmp_path / "ranges.json"
+    fp32, fp16, cpu, tensorrt = (tmp_path / f"{file}.onnx" for file in ("fp32", "fp16", "int8", "int8-tensorrt"))
+    export_onnx(folder, fp32, params)
+    write_half(fp32, fp16)
+    images = np.random.default_rng(0).random((2, 3, 64, 64), dtype=np.float32)
+    calibrate(fp32, images, params.int8, ranges)
+    quantize(fp32, ranges, cpu, params.int8)
+    quantize_for_tensorrt(fp32, ranges, tensorrt, params.int8)
+    verdicts = judged([fp32, fp16, tensorrt])
+    for file in (fp32, fp16, tensorrt):
+        assert lint(file, "11.4").ready
+        assert verdicts[file.name]["stage"] == "built", verdicts[file.name]["said"]
+    assert lint(cpu, "11.4").sibling == tensorrt.name
 
 
 def test_lint__tensorrt_rtx_builds_fp16_and_symmetric_int8_and_refuses_the_others(
