@@ -49,7 +49,7 @@ def model_levels(name: str, task: Task) -> int | None:
     if name.endswith(".pt"):
         return _weights_levels(name, task)
     if name.endswith(".yaml"):
-        architecture = _architecture_file(name)
+        architecture = architecture_file(name)
         if architecture is None:
             raise PipelineError(f"model {name}: unknown. {FORMS[task]}")
         return _head_levels(name, architecture, task)
@@ -65,11 +65,11 @@ def _weights_levels(name: str, task: Task) -> int | None:
         raise PipelineError(
             f"model {name}: no such file, and not the name of an official Ultralytics release. {FORMS[task]}"
         )
-    architecture = _architecture_file(re.sub(r"u?\.pt$", ".yaml", name))
+    architecture = architecture_file(re.sub(r"u?\.pt$", ".yaml", name))
     return None if architecture is None else _head_levels(name, architecture, task)
 
 
-def _architecture_file(name: str) -> Path | None:
+def architecture_file(name: str) -> Path | None:
     """Find the file of an architecture: the user's own, or that of a micro or Ultralytics family."""
     if own := MICRO.fullmatch(name):
         return Path(__file__).parents[1] / "models" / f"micro{own['kind'] or ''}.yaml"

@@ -87,7 +87,7 @@ def test_preflight__takes_files_of_the_users_own(params: Params, tmp_path: Path)
 @pytest.mark.parametrize("text", ["", "head: []", "head: [[1, 1]]", "- a", "head: {a: 1}", "a: [", "head: 3"])
 def test_preflight__names_a_file_that_is_no_architecture(params: Params, tmp_path: Path, text: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
-    with pytest.raises(PipelineError, match=r"mine\.yaml does not describe a model"):
+    with pytest.raises(PipelineError, match=r"mine\.yaml(:1:)? (does not describe a model|is not valid YAML)"):
         preflight(changed(params, micro_s=str(tmp_path / "mine.yaml")))
 
 

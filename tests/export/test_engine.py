@@ -93,7 +93,7 @@ def test_build_engines__a_dla_skips_what_it_cannot_run_and_says_what_it_left(
     monkeypatch.setattr("pipeline.export.tensorrt.build_plan", build_plan)
     monkeypatch.setattr(engine, "load", lambda *_: None)
     tensorrt = TENSORRT.model_copy(update={"dla_core": 0, "gpu_fallback": False})
-    params = Engine(backends=["tensorrt"], tensorrt=tensorrt)
+    params = Engine(backends=["tensorrt"], fail_on_rejection=False, tensorrt=tensorrt)
     job = EngineJob(tmp_path, params, probe(), tmp_path / "engine", tmp_path / "caches")
     builds = [engine.BUILDERS["tensorrt"](job, precision)[0] for precision in ("fp32", "fp16", "int8")]
     assert [build.status for build in builds] == ["skipped", "built", "skipped"]

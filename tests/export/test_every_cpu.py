@@ -61,13 +61,13 @@ def write_concat(path: Path) -> None:
         helper.make_node("Conv", ["both", "weight", "bias"], ["output0"], name="/conv/Conv"),
     ]
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, count, 8, 8])
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, count, 32, 32])
         for name, count in (("images", 16), ("output0", 8))
     ]
     weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    facts = {"task": "detect", "classes": ["a"], "image_size_px": 8, "strides": [1], "end2end": False}
+    facts = {"task": "detect", "classes": ["a"], "image_size_px": 32, "strides": [1], "end2end": False}
     save_graph(model, path, {**facts, "precision": "fp32", "float_layers": []})
 
 
@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write each model in float32, in INT8, and with nothing but the readers of a Concat in INT8."""
     out = tmp_path_factory.mktemp("every-cpu")
     np.save(out / "images.npy", images())
-    signed = np.random.default_rng(0).uniform(-6.35, 6.35, (4, 16, 8, 8)).astype(np.float32)
+    signed = np.random.default_rng(0).uniform(-6.35, 6.35, (4, 16, 32, 32)).astype(np.float32)
     np.save(out / "concat.npy", signed)
     write_concat(out / "concat-fp32.onnx")
     calibrate(out / "concat-fp32.onnx", signed, INT8, out / "concat.json")

@@ -239,7 +239,7 @@ def test_distillation__box_branches_of_a_segmenter_are_a_clear_error(
     ("method", "weighting", "message"),
     [
         ("dist", "balanced", r"distill\.segment\.weighting: balanced compares gradients of features, dist reads none"),
-        ("freekd", "fixed", r"distill\.segment\.options\.freekd\.levels: remove it, section prompt says it"),
+        ("freekd", "fixed", r"distill\.segment\.options\.freekd\.levels: remove it, it is taken from section prompt"),
     ],
 )
 def test_distillation__a_recipe_that_does_not_fit_names_the_tasks_own_key(
