@@ -82,22 +82,14 @@ class Stage:
             )
 
 
-def run_stage(name: str, work: Callable[[Stage], None], *, tidy: Callable[[Params], None] | None = None) -> None:
+def run_stage(name: str, work: Callable[[Stage], None]) -> None:
     """Run a stage script's work, in the repository's root; `sys.argv[1]` is a foreach stage's task or student.
 
     Exits with one message: with status 1 on a user's error, 130 on Ctrl-C, 143 on SIGTERM.
-
-    Args:
-        name: As in dvc.yaml.
-        work: Writes the stage's outs.
-        tidy: Clears the stage's own deps; it runs before their digest is taken.
-
     """
     item = sys.argv[1] if len(sys.argv) > 1 else None
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        if tidy:
-            tidy(load_params())
         digest = input_digest(name, item)
         state_dir = STATE / "-".join(filter(None, [name, item])) / digest
         params = load_params()

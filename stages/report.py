@@ -1,19 +1,22 @@
 """Records to metrics, plots and one HTML page."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.data.prepared import open_dataset
-from pipeline.params import Params
+from pipeline.errors import PipelineError
+from pipeline.params_file import load_params
 from pipeline.report.build import build_report
 from pipeline.report.stale import remove_stale_results
 from pipeline.report.views import draw
 from pipeline.stage import Stage, run_stage
 
 
-def tidy(params: Params) -> None:
-    """Remove what an earlier params.yaml left in results/."""
-    for removed in remove_stale_results(Path("results"), params):
-        print(f"removed {removed}: params.yaml has no such task or student", flush=True)
+def tidy() -> None:
+    """Remove what an earlier params.yaml left in results/, before `run_stage` digests the inputs."""
+    with suppress(PipelineError):  # of params.yaml: `run_stage` reads it again, and says what is wrong
+        for removed in remove_stale_results(Path("results"), load_params()):
+            print(f"removed {removed}: params.yaml has no such task or student", flush=True)
 
 
 def work(stage: Stage) -> None:
@@ -31,4 +34,5 @@ def work(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("report", work, tidy=tidy)
+    tidy()
+    run_stage("report", work)

@@ -111,20 +111,6 @@ def test_run_stage__inputs_that_change_meanwhile_publish_nothing(
     assert not (project / "out").exists()
 
 
-def test_run_stage__what_tidy_clears_out_of_the_deps_is_no_change(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def work(stage: Stage) -> None:
-        with stage.publish(Path("out")) as out:
-            (out / "file").write_text("done")
-
-    monkeypatch.setattr(sys, "argv", ["work", "micro-s"])
-    (project / "data/stale.json").write_text("{}")
-    run_stage("work", work, tidy=lambda _: (project / "data/stale.json").unlink())
-    assert (project / "out/file").exists()
-    assert not (project / "data/stale.json").exists()
-
-
 def test_run_stage__a_users_error_keeps_the_state_and_the_old_out(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

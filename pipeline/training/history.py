@@ -20,7 +20,6 @@ def write_history(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def skip(out: Path, history: Path, reason: str, columns: str = "epoch,val/score") -> None:
-    """Say it, and leave a note where a model would be, and an empty history: DVC wants every out to be there."""
-    print(f"skipped: {reason}", flush=True)
+    """Leave a note where a model would be, and an empty history: DVC wants every out to be there."""
     write_record(out / SKIPPED, Skipped(skipped=reason))
     write_text(history, f"{columns}\n")
