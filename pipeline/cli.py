@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,9 @@ def command(function: Callable[Arguments, None]) -> Callable[Arguments, None]:
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
             raise SystemExit(130) from None
+        except BrokenPipeError:  # as of `| head`; what is still to be flushed at the end goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
         except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: "
             raise SystemExit(f"\nERROR {printable(f'{place}{error.strerror or error}')}") from None

@@ -17,6 +17,7 @@ def work(stage: Stage) -> None:
         if params.distill.reads_prompts(task):
             train_prompts(job, out, history)
         else:
+            print("skipped: distill.method and its mask read no prompts")
             skip_prompts(out, history)
 
 

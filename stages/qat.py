@@ -22,6 +22,7 @@ def work(stage: Stage) -> None:
             distilled = folder / student / "distilled"
             fine_tune(job, params.qat, teacher, distilled, out, history, name=student, made_by=stage.digest)
         else:
+            print("skipped: qat.enabled is false")
             skip(out, history, reason="qat.enabled is false in params.yaml")
 
 

@@ -1,6 +1,8 @@
 """`python -m pipeline`: help that helps, one message for a user's error."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -117,3 +119,25 @@ def test_cli__unpack_and_import_records_name_what_is_missing(tmp_path: Path, mon
         assert done.exit_code != 0
         assert message in str(done.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_cli__a_reader_that_has_seen_enough_is_no_error() -> None:
+    script = """
+from pipeline.cli import app, command
+
+@command
+def many() -> None:
+    for _ in range(100_000):
+        print("a line")
+
+app(["many"])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "a line\n"
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 141

@@ -64,6 +64,17 @@ def draw_boxes(path: Path, scenes: Sequence[Scene[Boxes]], classes: Sequence[str
     draw_sheet(path, ["ground truth", *titles], cells, _legend(scenes, classes))
 
 
+def undrawn(scenes: Sequence[Scene[Boxes]]) -> str:
+    """Say of which models no box is drawn, so that scores below `MIN_SCORE` are not taken for finding nothing."""
+    best: dict[str, float] = {}
+    for scene in scenes:
+        for title, found in scene.predictions.items():
+            top = 0.0 if found.scores is None else float(found.scores.max(initial=0.0))
+            best[title] = max(best.get(title, 0.0), top)
+    low = [f"{title} (highest score {score:.2f})" for title, score in best.items() if score < MIN_SCORE]
+    return f"No box is drawn of {', '.join(low)}." if low else ""
+
+
 def _legend(scenes: Sequence[Scene[Boxes]], classes: Sequence[str]) -> list[Cell]:
     """Name the color of each class that is drawn."""
     drawn = [boxes.above(MIN_SCORE) for scene in scenes for boxes in (scene.truth, *scene.predictions.values())]

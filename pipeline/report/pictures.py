@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.records import least_alike
 from pipeline.report.accuracy_latency import plot_accuracy_latency
+from pipeline.report.boxes import undrawn
 from pipeline.report.curves import Curve, plot_prompt_curve, plot_training_curves, read_curve
 from pipeline.report.detection import detailed, plot_confusions, plot_precision_recall
 from pipeline.report.history import Snapshot, points
@@ -75,8 +76,9 @@ def draw_pictures(
         plot_precision_recall(files["precision_recall"], details)
         plot_confusions(files["confusions"], details, drawings.classes)
     plot_training_curves(files["training_curves"], dict(_training_curves(results, histories)), task)
+    seen = {"seen": SEEN[task], "undrawn": UNDRAWN[task](drawings.predictions)}
     return [
-        Picture(name, title, " ".join(caption.format(seen=SEEN[task]).split()), files[name])
+        Picture(name, title, " ".join(caption.format(**seen).split()), files[name])
         for name, (title, caption) in CAPTIONS.items()
         if files[name].exists()
     ] + _rejected(histories, results)
@@ -106,13 +108,14 @@ SEEN: Final[dict[Task, str]] = {
     "segment": """class maps over the grey image; the background has no colour, and hatched pixels have no label.
         mIoU is that of the one image, over the classes that its ground truth has.""",
 }
+UNDRAWN: Final[dict[Task, Callable[[Sequence[Scene[Any]]], str]]] = {"detect": undrawn, "segment": lambda _: ""}
 CAPTIONS: Final = {  # name -> heading and caption in the report
     "accuracy_latency": (
         "Accuracy against latency",
         """Up and to the left is better. An arrow leads from a model in torch to the same model in another runtime.
         The control has the distilled student's architecture and stands at its latency.""",
     ),
-    "predictions": ("Predictions beside ground truth", "Test images, {seen}"),
+    "predictions": ("Predictions beside ground truth", "Test images, {seen} {undrawn}"),
     "precision_recall": (
         "Precision and recall",
         """In torch, at IoU 0.5. The area under a curve is that class's AP50.""",

@@ -18,6 +18,7 @@ from pipeline.report.metrics import build_metrics, build_summary, noise_text
 from pipeline.report.results import Model, Student, TaskResults
 from pipeline.report.robustness import at_severity, measured, severities
 from pipeline.tasks import Task, main_score, main_title
+from pipeline.teacher_doubts import architecture_doubt, score_doubt
 
 Row = dict[str, Any]
 
@@ -215,6 +216,7 @@ def section(results: TaskResults, dataset: PreparedDataset, history: History) ->
         "tested": results.teacher.accuracy["torch"],
         "cards": [card(student, results) for student in results.students],
         "skipped": _skipped(results),
+        "doubts": _doubts(results),
         "models": model_rows(results),
         "answer": ANSWERS[results.task],
         "per_class": per_class(results, dataset),
@@ -254,3 +256,18 @@ def _skipped(results: TaskResults) -> dict[str, list[str]]:
         if student.control_skipped is not None:
             found.setdefault(student.control_skipped, []).append(student.name)
     return found
+
+
+def _doubts(results: TaskResults) -> list[str]:
+    """Say, per student, why its teacher has little to teach it, if so."""
+    teacher = results.teacher.accuracy["torch"]
+    doubts = []
+    for student in results.students:
+        trained = {} if student.control is None else {"the control's": student.control.accuracy["torch"].main}
+        architecture = student.distilled.accuracy["torch"].model.architecture
+        found = (
+            architecture_doubt(teacher.model.architecture, architecture),
+            score_doubt(results.task, teacher.main, trained),
+        )
+        doubts += [f"{student.name}: {doubt}" for doubt in found if doubt]
+    return doubts

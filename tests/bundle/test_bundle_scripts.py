@@ -306,6 +306,8 @@ def test_benchmark__a_power_mode_is_a_record_and_a_second_run_replaces_its_own(d
         (["--seconds", "0"], "--seconds: expected a number from 1 on, got '0'"),
         (["--seconds"], "--seconds: expected a number from 1 on, got ''"),
         (["--batch", "x"], "--batch: expected a number from 1 on, got 'x'"),
+        (["--threads", "0"], "--threads: expected a number from 1 on, got '0'"),
+        (["--threads", "2"], "--threads is of ONNX Runtime: python3 benchmark.py measures that beside trtexec"),
     ],
 )
 def test_benchmark__refuses_in_one_line(device: Path, arguments: list[str], message: str) -> None:
@@ -326,6 +328,13 @@ def test_benchmark_py__another_thread_count_is_another_record(device: Path) -> N
     for path in (device / "records").iterdir():
         record = read_record(path, DeviceRecord)
         assert path.stem == f"{record.device.fingerprint}-{setting_digest(record)}"
+
+
+def test_benchmark__without_trtexec_threads_are_those_of_onnx_runtime(device: Path) -> None:
+    (device.parent / "bin/trtexec").unlink()
+    program(device, "python3", f'exec {sys.executable} "$@"')
+    assert sh(device, "benchmark.sh", "--seconds", "1", "--threads", "2").returncode == 0
+    assert [record.threads for record in records_of(device)] == [2]
 
 
 def test_benchmark_py__the_environments_threads_are_the_default(device: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.report.boxes import Boxes, _verdict, draw_boxes
+from pipeline.report.boxes import Boxes, _verdict, draw_boxes, undrawn
 from pipeline.report.sheet import Scene
 
 GREY = np.full((96, 128, 3), 128, dtype=np.uint8)
@@ -55,6 +55,17 @@ def test_boxes__many_are_told_apart_by_color_alone(tmp_path: Path) -> None:
         draw_boxes(tmp_path / "p.png", [Scene("s", GREY, truth, {"teacher": truth})], names)
         pictures.append(np.asarray(Image.open(tmp_path / "p.png"))[: 34 + 300])
     assert (pictures[0] == pictures[1]).all()
+
+
+def test_undrawn__names_models_whose_scores_are_all_low() -> None:
+    low, high, none = (_boxes([[1, 1, 9, 9]], [0], [score]) for score in (0.07, 0.3, 0.1))
+    nothing = _boxes([], [], [])
+    scenes = [
+        Scene("one", GREY, TRUTH, {"teacher": low, "control": none, "distilled, ONNX": nothing}),
+        Scene("two", GREY, TRUTH, {"teacher": low, "control": high, "distilled, ONNX": nothing}),
+    ]
+    assert undrawn(scenes) == ("No box is drawn of teacher (highest score 0.07), distilled, ONNX (highest score 0.00).")
+    assert undrawn([Scene("two", GREY, TRUTH, {"control": high})]) == ""
 
 
 def test_boxes__nothing_found(tmp_path: Path) -> None:

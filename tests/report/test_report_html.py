@@ -29,6 +29,7 @@ from pipeline.report.html import DASH, TIMES, params_yaml, render_html
 from pipeline.report.pictures import Picture
 from pipeline.report.results import NOISE
 from pipeline.tasks import Task, main_score
+from tests.report import made_up
 from tests.report.conftest import DETECT, SEGMENT
 from tests.report.made_up import device
 
@@ -99,6 +100,29 @@ def test_html__names_every_model_runtime_and_reason(built: Any) -> None:
     assert "passed (≤ 0.002)" in text
     assert "overlap_weight: 1.0" in text
     assert "Outside a git checkout" in text
+
+
+@pytest.mark.parametrize(("above_teacher", "doubted"), [(0.02, True), (-0.02, False)])
+def test_html__says_that_the_teacher_is_not_better_than_the_control(
+    make_run: Callable[..., Any], above_teacher: float, doubted: bool
+) -> None:
+    run = make_run()
+    teacher = read_record(run.results / "detect/teacher/accuracy-torch.json", Accuracy)
+    path = run.results / "detect/nano/control/accuracy-torch.json"
+    control = read_record(path, Accuracy)
+    scores = control.scores | {"map50_95": teacher.main + above_teacher}
+    write_record(path, control.model_copy(update={"scores": scores}))
+    said = "nano: the teacher's AP50-95 is 0.612, not above the control's 0.632: train the teacher longer"
+    assert (said in _text(_render(run))) == doubted
+
+
+@pytest.mark.parametrize(("classes", "words"), [(["circle"], "1 class,"), (["circle", "star"], "2 classes,")])
+def test_html__counts_the_classes(
+    make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, classes: list[str], words: str
+) -> None:
+    monkeypatch.setattr(made_up, "CLASSES", classes)
+    monkeypatch.setitem(made_up.TASK_CLASSES, "detect", classes)
+    assert f"{words} measured on" in _text(_render(make_run()))
 
 
 def test_html__says_that_the_control_was_switched_off(make_run: Callable[..., Any]) -> None:

@@ -10,6 +10,7 @@ Measure latency on this device and write records/FINGERPRINT-SETTING.json.
     sh benchmark.sh                   5 seconds per model, each at the batch that its engine is tuned for
     --seconds N                       N seconds per model
     --batch N                         N images a call, whatever the engines are tuned for
+    --threads N                       N CPU threads of ONNX Runtime (default: OMP_NUM_THREADS, else all)
 
 Where trtexec and engines/*.plan are (sh build_engine.sh makes them), TensorRT is measured, and Python is not needed:
 trtexec's own random input, copies from and to pinned memory included, CUDA graph and spin wait on, alike for TensorRT 10
@@ -34,11 +35,13 @@ require_count() {
 
 seconds=5
 asked_batch=
+asked_threads=
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) usage; exit 0 ;;
         --seconds) seconds=${2:-}; require_count --seconds "$seconds"; shift 2 ;;
         --batch) asked_batch=${2:-}; require_count --batch "$asked_batch"; shift 2 ;;
+        --threads) asked_threads=${2:-}; require_count --threads "$asked_threads"; shift 2 ;;
         *) fail "unknown option $1, see --help" ;;
     esac
 done
@@ -46,8 +49,9 @@ done
 has_trtexec() { [ -n "${TRTEXEC:-}" ] || command -v trtexec >/dev/null || [ -x /usr/src/tensorrt/bin/trtexec ]; }
 if ! has_trtexec; then
     [ "${asked_batch:-1}" = 1 ] || fail "--batch $asked_batch: without trtexec, ONNX Runtime is measured at batch 1"
-    exec python3 benchmark.py --seconds "$seconds"
+    exec python3 benchmark.py --seconds "$seconds" ${asked_threads:+--threads "$asked_threads"}
 fi
+[ -z "$asked_threads" ] || fail "--threads is of ONNX Runtime: python3 benchmark.py measures that beside trtexec"
 . ./bundle.env
 . ./trtexec.sh
 set -- engines/*.plan
