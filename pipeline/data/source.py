@@ -15,6 +15,7 @@ from pipeline.data.legend import Legend
 from pipeline.data.names import check_class_name, is_usable
 from pipeline.data.prepared import Split
 from pipeline.errors import PipelineError
+from pipeline.text import printable
 
 # What people call the splits; the first is ours.
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
@@ -246,7 +247,7 @@ def find_licence(root: Path) -> str:
     for path in sorted(root.iterdir()):
         if path.stem.lower() in {"license", "licence", "copying"} and path.is_file():
             lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
-            return next((line for line in lines if line), "unknown")
+            return next((printable(line) for line in lines if line), "unknown")
     return "unknown"
 
 

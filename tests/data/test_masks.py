@@ -294,7 +294,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
         "holds colours, but the classes file has ids",
     ),
     "text": (lambda path: path.write_text("no image"), ""),  # in which words depends on who has patched Pillow
-    "cut": (lambda path: path.write_bytes(path.read_bytes()[:90]), "image file is truncated"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:90]), "is truncated: its end is missing"),
 }
 
 
