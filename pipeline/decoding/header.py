@@ -15,6 +15,7 @@ IMAGE_SUFFIXES: Final = frozenset(  # also what cannot be read, to say so
 CONVERT: Final = "convert it to JPEG, PNG, BMP, WebP or TIFF"
 TRUNCATED: Final = "is truncated: its end is missing"
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 JPEG_END: Final = b"\xff\xd9"
 JPEG_SCAN, JPEG_APP1 = 0xDA, 0xE1
 JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -81,6 +82,8 @@ def read_header(content: bytes) -> Header:
                 return parse(content)
             except (struct.error, IndexError, KeyError, OverflowError):
                 raise ValueError("its header is damaged or truncated") from None
+    if content.startswith(LFS_POINTER):
+        raise ValueError("holds a pointer of Git LFS, not the file: run `git lfs pull` where it came from")
     for name, marks in OTHERS.items():
         if any(content.startswith(mark, offset) for offset, mark in marks):
             raise ValueError(f"holds {name} data: {CONVERT}")

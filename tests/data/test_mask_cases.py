@@ -420,6 +420,8 @@ def test_legend__other_names_are_taken(tmp_path, case, encoding):
 
 @pytest.mark.parametrize("name", ["gone.txt", ".", "a\0b"])
 def test_legend__that_cannot_be_read_is_named_once(tmp_path, name):
-    with pytest.raises(PipelineError, match="cannot be read: prepare.masks.classes should name a text file") as error:
+    with pytest.raises(
+        PipelineError, match=r"cannot be read: prepare\.masks\.classes should name a text file"
+    ) as error:
         read_legend(tmp_path / name, [])
     assert str(error.value).count(str(tmp_path)) == 1
