@@ -16,6 +16,7 @@ POLYGON_WIDTH = 7  # class and 3 points, at least
 CORNERS_WIDTH = 9  # class and 4 points: an oriented box, or a polygon
 FARTHEST = 2.0  # in shares of the image's side: what lies farther out is no share
 POSE_SHARE = 0.9  # of rows: what is called poses may hold a few that are not
+WIDEST_POSE = 2000  # numbers: 478 points of a face are the most in use, and comparing edges takes time
 MARGIN = 0.1  # of a box's side: how far outside of it a keypoint may lie
 MIDDLE = 0.25  # of the sides of the box around some points: what lies so far from its center still lies amid them
 VISIBILITIES = frozenset([0.0, 1.0, 2.0])
@@ -183,6 +184,8 @@ def _ends_like_track(row: Row, least: int) -> bool:
 
 def _like_poses(rows: Sequence[Row], width: int) -> bool:
     """Say whether rows of one width read as boxes with keypoints, and not as polygons."""
+    if width > WIDEST_POSE:
+        return False
     if (width - BOX_WIDTH) % 3 == 0 and all(_box_fits(row.values) for row in rows):
         if all(set(row.values[6::3]) <= VISIBILITIES for row in rows):
             return True
