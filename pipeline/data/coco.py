@@ -19,6 +19,7 @@ from pipeline.data.source import (
     RawDataset,
     RawItem,
     annotation_place,
+    files_below,
     find_licence,
     first_file,
     inside,
@@ -92,8 +93,8 @@ def _files(root: Path, place: Path) -> list[tuple[Split | None, Path]]:
         return [(None, place)]
     found = sorted(
         inside(root, path)
-        for path in place.rglob("*.json")
-        if not is_hidden(path.relative_to(place)) and path.is_file()
+        for path in files_below(place)
+        if path.suffix == ".json" and not is_hidden(path.relative_to(place)) and path.is_file()
     )
     by_split = {split: [path for path in found if _split_of(path.relative_to(place)) == split] for split in SPLITS}
     if not any(by_split.values()) and len(found) == 1:

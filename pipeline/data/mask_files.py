@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from pipeline.data.legend import UNKNOWN, Legend
 from pipeline.data.prepared import IGNORE
@@ -59,8 +59,6 @@ def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
     try:
         content = read_bytes(path)
         values = _decode(content, legend.colours)
-    except UnidentifiedImageError:  # its text is a memory address
-        return f"is no image of a type for masks: they should be {', '.join(sorted(FORMATS))}, without loss"
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
         return str(error) or type(error).__name__
     ids = legend.ids(values)
@@ -97,26 +95,24 @@ def _decode(content: bytes, colours: bool) -> npt.NDArray[np.int32]:
         ValueError: if it holds something else; others where Pillow cannot read it.
 
     """
-    if not content:
-        raise ValueError("has 0 bytes")
+    header = read_header(content, "BMP, PNG or TIFF")  # first: Ultralytics makes Pillow install codecs for the unknown
+    if header.format not in FORMATS:
+        raise ValueError(f"holds {header.format} data: masks should be {', '.join(sorted(FORMATS))}, without loss")
     with Image.open(io.BytesIO(content)) as image:
-        if image.format not in FORMATS:
-            raise ValueError(f"holds {image.format} data: masks should be {', '.join(sorted(FORMATS))}, without loss")
         if image.mode not in MODES:
             raise ValueError(f"Pillow's mode {image.mode}: masks should be 8- or 16-bit grey, palette, or 8-bit RGB")
-        _require_whole_values(content, image.mode)
+        _require_whole_values(header.bits, image.mode)
         upright = ImageOps.exif_transpose(image)
     return _colours(upright) if colours else _ids(upright)
 
 
-def _require_whole_values(content: bytes, mode: str) -> None:
+def _require_whole_values(bits: int, mode: str) -> None:
     """Refuse files whose numbers Pillow changes to fit 8 bits.
 
     Raises:
         ValueError: saying what the file has.
 
     """
-    bits = read_header(content).bits
     if bits > 8 and mode not in GREY_16:
         raise ValueError(f"has {bits} bits per channel, of which 8 would be lost: save it as 8-bit, or as 16-bit grey")
     if 1 < bits < 8 and mode in ("L", "LA"):

@@ -152,20 +152,25 @@ def find_images(folder: Path) -> list[Path]:
         PipelineError: if a folder cannot be read.
 
     """
-    return sorted(path for path in _files_below(folder) if path.suffix.lower() in LOOKS_LIKE_IMAGE)
+    return sorted(path for path in files_below(folder) if path.suffix.lower() in LOOKS_LIKE_IMAGE)
 
 
 def unread_images(root: Path, folder: Path) -> list[Defect]:
     """Report images below a folder that `find_images` does not find."""
     return [
         Defect("unread_type", relative(root, path), None, f"convert it to one of {' '.join(SUPPORTED)}")
-        for path in sorted(_files_below(folder))
+        for path in sorted(files_below(folder))
         if path.suffix.lower() in UNREAD
     ]
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Walk a folder as `find_images` says."""
+def files_below(folder: Path) -> Iterator[Path]:
+    """List the files below a folder, in no order; links and hidden ones are taken as `find_images` says.
+
+    Raises:
+        PipelineError: if a folder cannot be read.
+
+    """
     seen = {_identity(parent) for parent in folder.resolve().parents}
     real, links = [folder], list[Path]()
     try:

@@ -17,6 +17,7 @@ from pipeline.data.source import (
     RawDataset,
     RawItem,
     annotation_place,
+    files_below,
     find_licence,
     first_file,
     inside,
@@ -171,7 +172,7 @@ def _empty(root: Path, split: Split, place: Path, of_what: str) -> Defect:
 
 def _xml_files(folder: Path) -> list[Path]:
     """List the XML files below a folder."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() == ".xml" and path.is_file())
+    found = (path for path in files_below(folder) if path.suffix.lower() == ".xml" and path.is_file())
     return sorted(path for path in found if not is_hidden(path.relative_to(folder)))
 
 

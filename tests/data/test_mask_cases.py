@@ -308,8 +308,8 @@ def test_copies__of_an_image_are_one_if_their_masks_hold_the_same(prepare, root,
     ("content", "message"),
     [
         (b"", "has 0 bytes"),
-        (b"hello", "is no image of a type for masks: they should be BMP, PNG, TIFF, without loss"),
-        (b"\0\0\0\x18ftypheic" + bytes(90), "is no image of a type for masks"),
+        (b"hello", "not an image: expected BMP, PNG or TIFF data"),
+        (b"\0\0\0\x18ftypheic" + bytes(90), "holds HEIC data: convert it to BMP, PNG or TIFF"),
         (None, "no such file"),
     ],
 )
