@@ -76,7 +76,7 @@ def read_frames(given: PredictInput) -> Iterator[tuple[str, Image]]:
 
 
 def _expand(argument: str) -> list[PredictInput]:
-    kind = _kind(Path(argument))
+    kind = _kind(Path(argument)) if argument else "missing"  # an empty path would be this folder
     if kind == "file":
         is_model = Path(argument).suffix.lower() in MODEL_SUFFIXES
         return [PredictInput(str(Path(argument)), ONE_MODEL if is_model else None)]

@@ -101,6 +101,10 @@ def run_stage(name: str, work: Callable[[Stage], None]) -> None:
         shutil.rmtree(state_dir.parent)
     except PipelineError as error:
         sys.exit(f"\nERROR {name}: {printable(error, keep=LAYOUT)}")
+    except OSError as error:
+        if error.filename is None:  # no file's: a fault of the program
+            raise
+        sys.exit(f"\nERROR {name}: {printable(f'{error.filename}: {error.strerror}')}")
     except KeyboardInterrupt as interrupt:
         print(f"\n{name}: interrupted: run `dvc repro` again; training resumes after its last epoch", file=sys.stderr)
         sys.exit(128 + (interrupt.args[0] if interrupt.args else signal.SIGINT))

@@ -153,6 +153,7 @@ def bmff(brand: bytes) -> bytes:
 REFUSED: list[tuple[bytes, str]] = [
     (b"", "has 0 bytes"),
     (b"text", "not an image"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "holds a pointer of Git LFS"),
     (bmff(b"heic"), "holds HEIC data: convert it to JPEG"),
     (bmff(b"mif1"), "holds HEIC data: convert it to JPEG"),
     (bmff(b"avif"), "holds AVIF data: convert it to JPEG"),

@@ -278,6 +278,7 @@ def test_predict__a_name_with_brackets_is_a_file_before_it_is_a_pattern(files: d
         ("rtsp://10.0.0.1/live", "a URL is not read: download it"),
         ("0", "a camera is not read: record a video"),
         ("nope.jpg", "no such file"),
+        ("", "no such file"),
         ("n" * 300 + ".jpg", "no such file"),
         ("nope/*.jpg", "no image or video matches this pattern"),
         ("a**.jpg", "no image or video matches this pattern"),

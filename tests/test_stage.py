@@ -1,5 +1,6 @@
 """What stages share: the digest of their inputs, publishing, one run at a time, one clear error."""
 
+import errno
 import os
 import shutil
 import signal
@@ -125,6 +126,16 @@ def test_run_stage__a_users_error_keeps_the_state_and_the_old_out(
         run(monkeypatch, work)
     assert (project / "out").exists()
     assert [path.read_text() for path in (project / ".state").rglob("last.pt")] == ["epoch 3"]
+
+
+def test_run_stage__a_file_that_cannot_be_read_is_named_in_one_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(_: Stage) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "mine/labels/a.txt")
+
+    with pytest.raises(SystemExit, match=r"^\nERROR work: mine/labels/a\.txt: Permission denied$"):
+        run(monkeypatch, work)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

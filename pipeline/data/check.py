@@ -218,7 +218,7 @@ def _check_item(
     defects: list[Defect],
 ) -> CheckedItem:
     """Clip or drop an image's boxes, and report each one so treated."""
-    kept: list[tuple[int, tuple[float, float, float, float]]] = []
+    kept: dict[tuple[int, tuple[float, float, float, float]], None] = {}  # in order, and quick to look up
     for box in item.boxes:
         kind, clipped = _check_box(box, facts.size)
         if clipped is not None and (box.class_id, clipped) in kept:
@@ -230,7 +230,7 @@ def _check_item(
             message = f"{name}: xyxy {numbers} in {width} x {height} pixels of {item.image.name}"
             defects.append(Defect(kind, box.file, box.line, message))
         if clipped is not None:
-            kept.append((box.class_id, clipped))
+            kept[box.class_id, clipped] = None
     class_ids, boxes = tuple(number for number, _ in kept), tuple(box for _, box in kept)
     mask = None if item.mask is None else masks.get(item.mask)
     return CheckedItem(item.image, item.split or "train", facts, class_ids, boxes, mask)

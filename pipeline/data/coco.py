@@ -19,6 +19,7 @@ from pipeline.data.source import (
     RawDataset,
     RawItem,
     annotation_place,
+    files_below,
     find_licence,
     first_file,
     inside,
@@ -30,6 +31,7 @@ from pipeline.data.source import (
 )
 from pipeline.errors import PipelineError
 from pipeline.files import read_text
+from pipeline.text import printable
 
 Key = int | str  # COCO's image ids are numbers; some tools write names
 Listed = tuple[int | None, Any]  # a line, None where the whole file is one, and what begins on it
@@ -91,8 +93,8 @@ def _files(root: Path, place: Path) -> list[tuple[Split | None, Path]]:
         return [(None, place)]
     found = sorted(
         inside(root, path)
-        for path in place.rglob("*.json")
-        if not is_hidden(path.relative_to(place)) and path.is_file()
+        for path in files_below(place)
+        if path.suffix == ".json" and not is_hidden(path.relative_to(place)) and path.is_file()
     )
     by_split = {split: [path for path in found if _split_of(path.relative_to(place)) == split] for split in SPLITS}
     if not any(by_split.values()) and len(found) == 1:
@@ -108,6 +110,9 @@ def _files(root: Path, place: Path) -> list[tuple[Split | None, Path]]:
     if not chosen:
         names = ", ".join(path.name for path in found) or "no JSON file"
         raise PipelineError(f"{place}: expected *train*.json, *val*.json, *test*.json or one JSON file, found {names}")
+    if not by_split["train"]:
+        names = ", ".join(relative(root, path) for path in found)
+        raise PipelineError(f"{place}: expected a JSON file named like train, found {names}: rename the one that is it")
     return chosen
 
 
@@ -128,7 +133,7 @@ def _load(root: Path, path: Path, split: Split | None, defects: list[Defect]) ->
     one_line = text.find("\n", 0, len(text) - 1) < 0
     line: int | None
     try:
-        for key, line, value in walk(text):
+        for key, line, value in walk(text, parts):
             if key in parts:
                 parts[key].append((None if one_line else line, value))
     except (ValueError, RecursionError) as error:  # JSONDecodeError is a ValueError
@@ -136,7 +141,8 @@ def _load(root: Path, path: Path, split: Split | None, defects: list[Defect]) ->
         defects.append(Defect("broken_file", name, line, f"not the JSON of COCO instances: {error}"))
     else:
         defects += _not_instances(name, split, parts)
-    licences = [str(item["name"]) for _, item in parts["licenses"] if isinstance(item, dict) and item.get("name")]
+    named = [item["name"] for _, item in parts["licenses"] if isinstance(item, dict) and item.get("name")]
+    licences = [printable(name) for name in named]
     return Instances(name, split, parts["images"], parts["annotations"], parts["categories"], licences)
 
 
@@ -150,7 +156,8 @@ def _not_instances(name: str, split: Split | None, parts: dict[str, list[Listed]
         message = f"holds {kind}, not instances: none has a bbox or a segmentation, the first has {keys}"
         return [Defect("broken_file", name, line, message)]
     if split is not None and not parts["images"]:
-        return [Defect("empty_split", name, None, f"{split} has no image: remove the file to cut {split} out of train")]
+        cut = "" if split == "train" else f": remove the file to cut {split} out of train"
+        return [Defect("empty_split", name, None, f"{split} has no image{cut}")]
     return []
 
 
@@ -184,7 +191,7 @@ def _categories(root: Path, file: Instances) -> Categories:
     found: Categories = {}
     for line, category in file.categories:
         number = _key(category.get("id")) if isinstance(category, dict) else None
-        name = str(category.get("name") or "").strip() if isinstance(category, dict) else ""
+        name = _class_name(category.get("name")) if isinstance(category, dict) else ""
         if not isinstance(number, int) or not name or name.encode(errors="ignore").decode() != name:
             came = _short(repr(category))
             raise PipelineError(
@@ -195,6 +202,11 @@ def _categories(root: Path, file: Instances) -> Categories:
     if found:
         unique_classes([name for _, name in found.values()], root / file.file)
     return found
+
+
+def _class_name(value: Any) -> str:
+    """Read a class name, which may be a number; empty for anything else."""
+    return str(value).strip() if isinstance(value, str | int | float) else ""
 
 
 def _compare_numbering(
@@ -305,7 +317,7 @@ def _annotation(
         raw_image, raw_category = annotation["image_id"], annotation["category_id"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         expected = "expected image_id, category_id and a bbox of 4 numbers"
-        return Defect("malformed", file, line, f"{name}: {expected}: {type(error).__name__} {_short(str(error))}")
+        return Defect("malformed", file, line, f"{name}: {expected}{_what_came(annotation, error)}")
     image, category = _key(raw_image), _key(raw_category)
     if image is None or image not in images:
         return Defect("malformed", file, line, f"{name}: no image has its image_id {_short(repr(raw_image))}")
@@ -313,13 +325,24 @@ def _annotation(
         came = _short(repr(raw_category))
         return Defect("malformed", file, line, f"{name}: expected a whole number as category_id, got {came}")
     if not isinstance(category, int) or category not in numbers:
-        known = _short(", ".join(str(number) for number in numbers))
+        known = _short(", ".join(str(number) for number in numbers)) or "none"
         came = _short(repr(raw_category))
         return Defect("unknown_class", file, line, f"{name}: category_id {came}, but categories has {known}")
     class_id, class_name = numbers[category]
     if not keep_crowds and annotation.get("iscrowd") not in (None, 0, "", "0"):
         return Defect("crowd", file, line, f"{name}: {class_name}")
     return image, RawBox(class_id, corners, file, line, name)
+
+
+def _what_came(annotation: Any, error: Exception) -> str:
+    """Say what an annotation that cannot be read has instead."""
+    if not isinstance(annotation, dict):
+        return f", got {_short(repr(annotation))}"
+    if missing := [key for key in ("image_id", "category_id") if key not in annotation]:
+        return f", got no {' and no '.join(missing)}"
+    if not annotation.get("bbox") and (segmentation := annotation.get("segmentation")):
+        return f" or a segmentation, got the segmentation {_short(repr(segmentation))}: {_short(str(error))}"
+    return f", got {_short(repr(annotation['bbox']))}" if "bbox" in annotation else ", got no bbox"
 
 
 def _corners(annotation: Any) -> tuple[float, float, float, float]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+MAX_SHIFT = 60  # of the bits of a run's length: far more pixels than an image has
 Corners = tuple[float, float, float, float]
 
 
@@ -26,17 +27,21 @@ def segmentation_box(segmentation: Any) -> Corners:
 
     """
     if isinstance(segmentation, dict):
-        height, _ = (int(side) for side in segmentation["size"])
+        height, width = (int(side) for side in segmentation["size"])
         counts = segmentation["counts"]
-        return _run_box(_run_lengths(counts) if isinstance(counts, str) else counts, height)
+        return _run_box(_run_lengths(counts) if isinstance(counts, str) else counts, height, width)
     points = [float(number) for number in chain.from_iterable(segmentation)]
     if len(points) < 6 or any(len(polygon) % 2 for polygon in segmentation):
         raise ValueError("expected polygons of x and y")
     return min(points[::2]), min(points[1::2]), max(points[::2]), max(points[1::2])
 
 
-def _run_box(counts: list[int], height: int) -> Corners:
+def _run_box(counts: list[int], height: int, width: int) -> Corners:
     """Bound the runs of 1; nothing of the mask's size is allocated."""
+    if any(not 0 <= count <= height * width or count != int(count) for count in counts):
+        raise ValueError("the run lengths are no whole numbers up to the size")
+    if sum(counts) > height * width:
+        raise ValueError(f"the run lengths are more than {height} x {width} pixels")
     ends = np.cumsum(np.asarray(counts, np.int64))
     begins, ends = ends[:-1:2], ends[1::2]
     runs: npt.NDArray[np.bool_] = begins < ends
@@ -54,13 +59,15 @@ def _run_lengths(text: str) -> list[int]:
     """Decode COCO's text: 5 bits a character from the lowest, from the third number on differences to the last but one.
 
     Raises:
-        ValueError: if it is cut off.
+        ValueError: if it is cut off, or holds what is no such number.
 
     """
     counts: list[int] = []
     number = shift = 0
     for character in text:
         bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > MAX_SHIFT:
+            raise ValueError("the run lengths are no text of COCO's kind")
         number |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:

@@ -70,12 +70,17 @@ def _files(root: Path) -> Iterator[Path]:
         yield root
         return
     visited = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
         visited.add(os.path.realpath(folder))
         folders[:] = sorted(name for name in folders if os.path.realpath(Path(folder, name)) not in visited)
         yield from (
             file for name in sorted(names) if not IGNORED & {*(file := Path(folder, name)).parts} and file.is_file()
         )
+
+
+def _refuse(error: OSError) -> None:
+    """Keep `os.walk` from leaving out a folder that cannot be read."""
+    raise error
 
 
 def _state(file: Path) -> State:

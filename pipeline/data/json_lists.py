@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 BLANK = re.compile(r"[ \t\n\r]*")
 
 
-def walk(text: str) -> Iterator[tuple[str, int, Any]]:
+def walk(text: str, lists: Collection[str] = ()) -> Iterator[tuple[str, int, Any]]:
     """Parse a JSON object and go through the elements of the lists in it; other values are passed over.
+
+    Args:
+        text: the whole file.
+        lists: keys whose values should be lists or null.
 
     Yields:
         Key, line and element.
 
     Raises:
-        JSONDecodeError: if the text is something else.
+        JSONDecodeError: if the text is something else, or goes on behind the object.
 
     """
     decoder = json.JSONDecoder()
@@ -34,8 +38,13 @@ def walk(text: str) -> Iterator[tuple[str, int, Any]]:
                 yield key, line, value
                 position, inner = _next(text, position, "]")
         else:
-            _, position = decoder.raw_decode(text, position)
+            start = position
+            value, position = decoder.raw_decode(text, position)
+            if key in lists and value is not None:
+                raise json.JSONDecodeError(f"expected a list as {key!r}", text, start)
         position, more = _next(text, position, "}")
+    if _skip(text, position) != len(text):
+        raise json.JSONDecodeError("the file goes on behind the end of its object", text, _skip(text, position))
 
 
 def _open(text: str, position: int, brackets: str) -> tuple[int, bool]:

@@ -104,9 +104,10 @@ def _rows(file: Path) -> tuple[list[Row], bool]:
     """Read the lines, and whether they have colours."""
     try:
         lines = text_lines(file)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         message = f"{file} cannot be read: prepare.masks.classes should name a text file under prepare.path"
-        raise PipelineError(f"{message}, a class a line: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PipelineError(f"{message}, a class a line: {reason}") from None
     rows: list[Row] = []
     form = ""
     for line, whole in enumerate(lines, 1):

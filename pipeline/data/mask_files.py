@@ -14,6 +14,8 @@ from PIL import Image, ImageOps
 
 from pipeline.data.legend import UNKNOWN, Legend
 from pipeline.data.prepared import IGNORE
+from pipeline.decoding.decode import read_bytes
+from pipeline.decoding.header import read_header
 
 FORMATS = frozenset(["PNG", "BMP", "TIFF"])
 GREY_16 = frozenset(["I;16", "I;16L", "I;16B"])
@@ -55,7 +57,7 @@ def inspect_mask(legend: Legend, path: Path) -> MaskFacts | str:
 
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         values = _decode(content, legend.colours)
     except Exception as error:  # Pillow's plugins raise many kinds on damaged files
         return str(error) or type(error).__name__
@@ -93,13 +95,28 @@ def _decode(content: bytes, colours: bool) -> npt.NDArray[np.int32]:
         ValueError: if it holds something else; others where Pillow cannot read it.
 
     """
+    header = read_header(content, "BMP, PNG or TIFF")  # first: Ultralytics makes Pillow install codecs for the unknown
+    if header.format not in FORMATS:
+        raise ValueError(f"holds {header.format} data: masks should be {', '.join(sorted(FORMATS))}, without loss")
     with Image.open(io.BytesIO(content)) as image:
-        if image.format not in FORMATS:
-            raise ValueError(f"holds {image.format} data: masks should be {', '.join(sorted(FORMATS))}, without loss")
         if image.mode not in MODES:
             raise ValueError(f"Pillow's mode {image.mode}: masks should be 8- or 16-bit grey, palette, or 8-bit RGB")
+        _require_whole_values(header.bits, image.mode)
         upright = ImageOps.exif_transpose(image)
     return _colours(upright) if colours else _ids(upright)
+
+
+def _require_whole_values(bits: int, mode: str) -> None:
+    """Refuse files whose numbers Pillow changes to fit 8 bits.
+
+    Raises:
+        ValueError: saying what the file has.
+
+    """
+    if bits > 8 and mode not in GREY_16:
+        raise ValueError(f"has {bits} bits per channel, of which 8 would be lost: save it as 8-bit, or as 16-bit grey")
+    if 1 < bits < 8 and mode in ("L", "LA"):
+        raise ValueError(f"is {bits}-bit grey, which readers spread over 0 to 255: save it as 8-bit")
 
 
 def _colours(image: Image.Image) -> npt.NDArray[np.int32]:

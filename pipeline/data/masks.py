@@ -122,7 +122,7 @@ def _items(root: Path, folders: Folders, params: Masks, defects: list[Defect]) -
         message = f"has no image: put them there, or remove it to cut {folders.split} out of train"
         defects.append(Defect("empty_split", relative(root, folders.images), None, message))
     if not folders.masks.is_dir():
-        message = f"no folder {relative(root, folders.masks)}"
+        message = f"no folder {relative(root, folders.masks)}: prepare.annotations names the masks' folder"
         defects.append(Defect("missing_mask", relative(root, folders.images), None, message))
     elif images and masks and not {name for name, _ in images} & masks.keys():
         message = _why_unpaired(root, folders, [name for name, _ in images], masks)

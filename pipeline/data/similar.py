@@ -15,6 +15,7 @@ from pipeline.data.defects import Defect
 from pipeline.data.images import ImageFacts
 from pipeline.data.prepared import SPLITS
 from pipeline.data.source import RawItem, relative
+from pipeline.decoding.decode import quiet_opencv
 
 SIDE = 16  # of the thumbnails that decide
 MAX_BITS = 10  # of 64 in which the hashes of copies may differ: who passes is compared by thumbnail
@@ -38,7 +39,8 @@ def look_at(file: tuple[Path, ImageFacts]) -> Look | None:
     content = path.read_bytes()
     reduced = content.startswith(JPEG_START) and min(facts.size) >= REDUCIBLE_PX
     flag = cv2.IMREAD_REDUCED_GRAYSCALE_4 if reduced else cv2.IMREAD_GRAYSCALE
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+    with quiet_opencv():
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
     if pixels is None:
         return None
     grey = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.uint8)

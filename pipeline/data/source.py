@@ -15,6 +15,7 @@ from pipeline.data.legend import Legend
 from pipeline.data.names import check_class_name, is_usable
 from pipeline.data.prepared import Split
 from pipeline.errors import PipelineError
+from pipeline.text import printable
 
 # What people call the splits; the first is ours.
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
@@ -151,20 +152,25 @@ def find_images(folder: Path) -> list[Path]:
         PipelineError: if a folder cannot be read.
 
     """
-    return sorted(path for path in _files_below(folder) if path.suffix.lower() in LOOKS_LIKE_IMAGE)
+    return sorted(path for path in files_below(folder) if path.suffix.lower() in LOOKS_LIKE_IMAGE)
 
 
 def unread_images(root: Path, folder: Path) -> list[Defect]:
     """Report images below a folder that `find_images` does not find."""
     return [
         Defect("unread_type", relative(root, path), None, f"convert it to one of {' '.join(SUPPORTED)}")
-        for path in sorted(_files_below(folder))
+        for path in sorted(files_below(folder))
         if path.suffix.lower() in UNREAD
     ]
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Walk a folder as `find_images` says."""
+def files_below(folder: Path) -> Iterator[Path]:
+    """List the files below a folder, in no order; links and hidden ones are taken as `find_images` says.
+
+    Raises:
+        PipelineError: if a folder cannot be read.
+
+    """
     seen = {_identity(parent) for parent in folder.resolve().parents}
     real, links = [folder], list[Path]()
     try:
@@ -246,7 +252,7 @@ def find_licence(root: Path) -> str:
     for path in sorted(root.iterdir()):
         if path.stem.lower() in {"license", "licence", "copying"} and path.is_file():
             lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
-            return next((line for line in lines if line), "unknown")
+            return next((printable(line) for line in lines if line), "unknown")
     return "unknown"
 
 

@@ -17,6 +17,7 @@ from pipeline.data.source import (
     RawDataset,
     RawItem,
     annotation_place,
+    files_below,
     find_licence,
     first_file,
     inside,
@@ -92,7 +93,7 @@ def read(root: Path, annotations: Path | None) -> RawDataset:
     for folders in places:
         for annotation in _list(root, folders, defects):
             try:
-                parsed.append(_read(root, folders, annotation, images_in))
+                parsed.append(_read(root, folders, annotation, images_in, defects))
             except DefectError as error:
                 defects.append(error.defect)
     place = places[0].place if len(places) == 1 else root
@@ -171,7 +172,7 @@ def _empty(root: Path, split: Split, place: Path, of_what: str) -> Defect:
 
 def _xml_files(folder: Path) -> list[Path]:
     """List the XML files below a folder."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() == ".xml" and path.is_file())
+    found = (path for path in files_below(folder) if path.suffix.lower() == ".xml" and path.is_file())
     return sorted(path for path in found if not is_hidden(path.relative_to(folder)))
 
 
@@ -218,8 +219,10 @@ def _read_list(root: Path, place: Path, file: Path, defects: list[Defect]) -> li
     return found
 
 
-def _read(root: Path, folders: Folders, annotation: Annotation, images_in: Listing) -> tuple[RawItem, list[Node]]:
-    """Parse an XML file and find its image.
+def _read(
+    root: Path, folders: Folders, annotation: Annotation, images_in: Listing, defects: list[Defect]
+) -> tuple[RawItem, list[Node]]:
+    """Parse an XML file and find its image; report objects that are not where VOC has them.
 
     Raises:
         DefectError: if one of them cannot be had.
@@ -234,7 +237,13 @@ def _read(root: Path, folders: Folders, annotation: Annotation, images_in: Listi
     image = _image(root, folders.base, annotation, tree, images_in)
     declared = parse_size(size.value("width"), size.value("height"))
     item = RawItem(image, annotation.split, (), file, 1, declared)
-    return item, [node for node in tree.children if node.tag == "object"]
+    objects = [node for node in tree.children if node.tag == "object"]
+    usual = {id(node) for node in objects}
+    for node in tree.below("object"):
+        if id(node) not in usual:
+            message = f"<{node.tag}>: expected <object> directly in <annotation>"
+            defects.append(Defect("malformed", file, node.line, message))
+    return item, objects
 
 
 def _image(root: Path, base: Path, annotation: Annotation, tree: Node, images_in: Listing) -> Path:
@@ -294,6 +303,9 @@ def _with_boxes(item: RawItem, objects: list[Node], classes: tuple[str, ...], de
 def _box(file: str, node: Node, classes: tuple[str, ...]) -> RawBox | Defect:
     """Read one `<object>`."""
     name, corners = node.value("name"), node.child("bndbox")
+    if (number := sum(child.tag == "bndbox" for child in node.children)) > 1:
+        message = f"{name or 'object'}: expected one <bndbox>, got {number}: write an object for each"
+        return Defect("malformed", file, node.line, message)
     texts = [] if corners is None else [corners.value(tag) for tag in CORNERS]
     try:
         xmin, ymin, xmax, ymax = map(float, texts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
@@ -35,6 +37,15 @@ class Node:
         """Return the first direct child of that name: VOC's `part` elements nest the same names deeper."""
         return next((node for node in self.children if node.tag == tag), None)
 
+    def below(self, tag: str) -> Iterator[Node]:
+        """Go through all elements below this one that have a name, written in any case."""
+        nodes = deque(self.children)
+        while nodes:
+            node = nodes.popleft()
+            if node.tag.lower() == tag:
+                yield node
+            nodes += node.children
+
     def value(self, tag: str) -> str:
         """Return the text of a direct child, stripped; empty if there is none."""
         node = self.child(tag)
@@ -62,9 +73,13 @@ def parse(content: bytes) -> Node:
     def entity(name: str, *_: object) -> None:
         raise XmlError(f"declares an entity, {name}, which no annotation needs", parser.CurrentLineNumber)
 
+    def skipped(name: str, _: bool) -> None:
+        raise XmlError(f"uses an unknown entity, &{name};: write the character itself", parser.CurrentLineNumber)
+
     parser.StartElementHandler, parser.CharacterDataHandler = start, text
     parser.EndElementHandler = lambda _: stack.pop()
     parser.EntityDeclHandler = entity  # entities within entities would grow without end
+    parser.SkippedEntityHandler = skipped  # where a DTD is named, an unknown one is no error, and names would lose it
     parser.buffer_text = True
     try:
         parser.Parse(_decode(content).encode(errors="surrogatepass"), True)

@@ -10,7 +10,7 @@ from typing import Any
 from ruamel.yaml.comments import CommentedMap
 
 from pipeline.data.defects import Defect
-from pipeline.data.images import upright_size
+from pipeline.data.images import LOOKS_LIKE_IMAGE, upright_size
 from pipeline.data.names import text_lines
 from pipeline.data.prepared import SPLITS, Split
 from pipeline.data.source import (
@@ -147,6 +147,9 @@ def _base(root: Path, file: Path, path: Any) -> Path:
 def _listed_images(root: Path, file: Path, described: CommentedMap, defects: list[Defect]) -> list[Listed]:
     """List the images of all splits; report those that do not exist, and places without any."""
     base = _base(root, file, described.get("path"))
+    if not any(described.get(name) for name in SPLIT_NAMES["train"]):
+        came = ", ".join(map(str, described))
+        raise PipelineError(f"{file}: expected the key train with a folder or list of images, got {came}")
     listed = []
     for split in SPLITS:
         key = next((name for name in SPLIT_NAMES[split] if described.get(name)), None)
@@ -171,6 +174,9 @@ def _images(root: Path, base: Path, place: Path, key: Listed, defects: list[Defe
     if place.is_dir():
         defects += unread_images(root, place)
         return [replace(key, image=inside(root, image)) for image in find_images(place)]
+    if place.suffix.lower() in LOOKS_LIKE_IMAGE:
+        where = f"{root / key.file}:{key.line}"
+        raise PipelineError(f"{where}: {relative(root, place)}: expected a folder or a list of images, got an image")
     return _from_list(root, base, place, key.split, defects)
 
 

@@ -78,7 +78,7 @@ def _why_unpaired(root: Path, path: Path, used: Set[Path]) -> list[Defect]:
         return [Defect("unpaired_labels", name, None, f"expected the name {right.name}")]
     image = _swapped(root, path, "labels", "images").with_suffix("")
     beside = visible(image.parent) if image.parent.is_dir() else []
-    if any(_like_image(one) for one in beside if one.stem == path.stem):
+    if any(_like_image(one) and not one.is_dir() for one in beside if one.stem == path.stem):
         return []
     return [Defect("unpaired_labels", name, None, f"no image {relative(root, image)}.* of a supported type")]
 

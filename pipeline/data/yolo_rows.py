@@ -16,7 +16,9 @@ POLYGON_WIDTH = 7  # class and 3 points, at least
 CORNERS_WIDTH = 9  # class and 4 points: an oriented box, or a polygon
 FARTHEST = 2.0  # in shares of the image's side: what lies farther out is no share
 POSE_SHARE = 0.9  # of rows: what is called poses may hold a few that are not
+WIDEST_POSE = 2000  # numbers: 478 points of a face are the most in use, and comparing edges takes time
 MARGIN = 0.1  # of a box's side: how far outside of it a keypoint may lie
+MIDDLE = 0.25  # of the sides of the box around some points: what lies so far from its center still lies amid them
 VISIBILITIES = frozenset([0.0, 1.0, 2.0])
 EXPECTED = "a class and 4 numbers (a box), or a class and 3 or more pairs (a polygon)"
 LIKE_CONFIDENCE = "if the last one is the confidence of a prediction, remove it"
@@ -182,6 +184,8 @@ def _ends_like_track(row: Row, least: int) -> bool:
 
 def _like_poses(rows: Sequence[Row], width: int) -> bool:
     """Say whether rows of one width read as boxes with keypoints, and not as polygons."""
+    if width > WIDEST_POSE:
+        return False
     if (width - BOX_WIDTH) % 3 == 0 and all(_box_fits(row.values) for row in rows):
         if all(set(row.values[6::3]) <= VISIBILITIES for row in rows):
             return True
@@ -189,14 +193,31 @@ def _like_poses(rows: Sequence[Row], width: int) -> bool:
             return all(_pose_fits(row, _keypoints(row, 3)) for row in rows)
     if width % 2 == 0 or sum(_pose_fits(row, _keypoints(row, 2)) for row in rows) < POSE_SHARE * len(rows):
         return False
-    crooked = sum(not _is_simple(list(zip(row.values[0::2], row.values[1::2], strict=True))) for row in rows)
-    return 2 * crooked >= len(rows)
+    return 2 * sum(_is_crooked(row) or _starts_in_the_middle(row) for row in rows) >= len(rows)
 
 
 def _keypoints(row: Row, numbers: int) -> list[Point]:
     """Read the keypoints behind a box, each of `numbers` numbers."""
     rest = row.values[4:]
     return list(zip(rest[0::numbers], rest[1::numbers], strict=True))
+
+
+def _is_crooked(row: Row) -> bool:
+    """Say whether a row's numbers, read as a polygon, have no area or edges that cross."""
+    return not _is_simple(list(zip(row.values[0::2], row.values[1::2], strict=True)))
+
+
+def _starts_in_the_middle(row: Row) -> bool:
+    """Say whether the first point lies amid those from the third on, as a box's center does; a polygon's is at a side.
+
+    Points at 0, 0 are not labeled and do not count.
+    """
+    points = [point for point in _keypoints(row, 2) if point != (0, 0)]
+    sides = [(min(side), max(side)) for side in zip(*points, strict=True)]
+    return all(
+        abs((low + high) / 2 - center) <= MIDDLE * (high - low)
+        for (low, high), center in zip(sides, row.values[:2], strict=bool(points))
+    )
 
 
 def _pose_fits(row: Row, points: Iterable[Point]) -> bool:

@@ -12,9 +12,10 @@ SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 IMAGE_SUFFIXES: Final = frozenset(  # also what cannot be read, to say so
     [*SUFFIXES, ".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".dng", ".mpo", ".pfm"]
 )
-CONVERT: Final = "convert it to JPEG, PNG, BMP, WebP or TIFF"
+FORMATS: Final = "JPEG, PNG, BMP, WebP or TIFF"
 TRUNCATED: Final = "is truncated: its end is missing"
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 JPEG_END: Final = b"\xff\xd9"
 JPEG_SCAN, JPEG_APP1 = 0xDA, 0xE1
 JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -66,8 +67,12 @@ class Header:
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-def read_header(content: bytes) -> Header:
+def read_header(content: bytes, formats: str = FORMATS) -> Header:
     """Read the header of an image file.
+
+    Args:
+        content: the whole file.
+        formats: what to convert a file of an unknown one to.
 
     Raises:
         ValueError: saying in words what the file is instead, or that it is damaged or truncated.
@@ -81,10 +86,12 @@ def read_header(content: bytes) -> Header:
                 return parse(content)
             except (struct.error, IndexError, KeyError, OverflowError):
                 raise ValueError("its header is damaged or truncated") from None
+    if content.startswith(LFS_POINTER):
+        raise ValueError("holds a pointer of Git LFS, not the file: run `git lfs pull` where it came from")
     for name, marks in OTHERS.items():
         if any(content.startswith(mark, offset) for offset, mark in marks):
-            raise ValueError(f"holds {name} data: {CONVERT}")
-    raise ValueError("not an image: expected JPEG, PNG, BMP, WebP or TIFF data")
+            raise ValueError(f"holds {name} data: convert it to {formats}")
+    raise ValueError(f"not an image: expected {formats} data")
 
 
 def _jpeg(content: bytes) -> Header:

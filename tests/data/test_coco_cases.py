@@ -246,6 +246,12 @@ def test_segmentation_box__of_run_lengths_bounds_the_pixels_that_pycocotools_set
         {"size": [4, 4], "counts": [1, 10**30]},
         {"size": [4, 4, 4], "counts": [1, 2]},
         {"size": [10**9, 10**9], "counts": [10**18]},
+        {"size": [32, 64], "counts": [600, -300, 400, 20, 50]},
+        {"size": [32, 64], "counts": [100.5, 20, 50]},
+        {"size": [32, 64], "counts": [0, 10**15]},
+        {"size": [32, 64], "counts": [2000, 49]},
+        {"size": [32, 64], "counts": "00q"},
+        {"size": [32, 64], "counts": "o" * 10**6 + "0"},
     ],
 )
 def test_coco__reports_a_segmentation_that_cannot_be_read(root, segmentation):
@@ -391,4 +397,76 @@ def test_coco__utf16_is_read_and_another_encoding_is_named(root, intact):
     assert coco.read(root, None).classes == ("cat", "狗")
     (root / TRAIN).write_bytes(text.encode("gbk"))
     with pytest.raises(PipelineError, match=r"instances_train2017.json:\d+: expected utf-8 text"):
+        coco.read(root, None)
+
+
+# Files
+
+
+@pytest.mark.parametrize("more", ["{}", "]]", '{"annotations": []}', "\n\nx", "\0"])
+def test_coco__a_file_that_goes_on_behind_its_object_is_refused(root, more):
+    file = root / TRAIN
+    file.write_text(file.read_text() + more)
+    defect = coco.read(root, None).defects[0]
+    assert defect.kind == "broken_file"
+    assert "the file goes on behind the end of its object" in defect.message
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories", "licenses"])
+@pytest.mark.parametrize("value", [{"1": {"id": 1}}, "none", 3, True])
+def test_coco__a_key_that_is_no_list_is_refused(root, key, value):
+    edit(root / TRAIN, lambda content: content.update({key: value}))
+    defect = coco.read(root, None).defects[0]
+    assert defect.kind == "broken_file"
+    assert f"expected a list as '{key}'" in defect.message
+
+
+def test_coco__null_is_an_empty_list(root, intact):
+    edit(root / TRAIN, lambda content: content.update(licenses=None, info=None))
+    assert boxes(coco.read(root, None)) == intact
+
+
+def test_coco__train_without_images_is_not_cut_out_of_train(root):
+    edit(root / TRAIN, lambda content: content.update(images=[], annotations=[]))
+    assert "train has no image" in [defect.message for defect in coco.read(root, None).defects]
+
+
+def test_coco__says_what_an_annotation_has_instead(root):
+    for change, message in [
+        ({"bbox": [1, 2, 3]}, ", got [1, 2, 3]"),
+        ({"bbox": None}, ", got None"),
+        ({"bbox": {"x": 1}}, ", got {'x': 1}"),
+        ({"bbox": [], "segmentation": "abc"}, " or a segmentation, got the segmentation 'abc'"),
+    ]:
+        edit(root / TRAIN, lambda content, change=change: content["annotations"][0].update(change))
+        (defect,) = coco.read(root, None).defects
+        assert message in defect.message
+    for value in (None, "x", [1]):
+        edit(root / TRAIN, lambda content, value=value: content["annotations"].__setitem__(0, value))
+        assert f", got {value!r}" in coco.read(root, None).defects[0].message
+    edit(root / TRAIN, lambda content: content["annotations"].__setitem__(0, {"id": 0, "bbox": [1, 2, 3, 4]}))
+    assert ", got no image_id and no category_id" in coco.read(root, None).defects[0].message
+
+
+def test_coco__class_names_may_be_numbers(root):
+    edit(root / TRAIN, lambda content: content["categories"].append({"id": 9, "name": 0}))
+    assert coco.read(root, None).classes == ("cat", "dog", "0")
+
+
+@pytest.mark.parametrize("name", [["x"], {}, None, "", " "])
+def test_coco__a_class_name_that_is_no_text_is_refused(root, name):
+    edit(root / TRAIN, lambda content: content["categories"].append({"id": 9, "name": name}))
+    with pytest.raises(PipelineError, match="expected a category with a whole id and a name"):
+        coco.read(root, None)
+
+
+def test_coco__a_licence_that_is_no_plain_text_is_written_as_escapes(root, make_params):
+    edit(root / TRAIN, lambda content: content.update(licenses=[{"name": "\ud800\x1b[2JMIT"}]))
+    info = prepare_dataset(make_params(source="coco", path=str(root)), root.parent / "out")
+    assert info.licence == r"\ud800\x1b[2JMIT"
+
+
+def test_coco__names_the_files_where_none_is_train(root):
+    (root / TRAIN).rename(root / "annotations/instances_trainval2017.json")
+    with pytest.raises(PipelineError, match=r"expected a JSON file named like train, found .*instances_trainval2017"):
         coco.read(root, None)

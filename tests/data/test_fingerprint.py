@@ -1,5 +1,6 @@
 """The fingerprint of a user's data: what `prepare` re-runs for, and what not."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -110,3 +111,16 @@ def test_require_unchanged__refuses_data_that_changed_since_the_record(data: Pat
     (data / "labels/a.txt").write_text("other words")
     with pytest.raises(PipelineError, match=r"\.\./mydata changed while it was prepared"):
         require_unchanged("../mydata", Path("source.json"))
+
+
+def test_fingerprint__a_folder_that_cannot_be_read_is_refused(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = os.scandir
+
+    def scandir(path: str | os.PathLike[str]) -> object:  # root may read all: permissions would not stop it
+        if Path(path).name == "labels":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PipelineError, match=r"labels: cannot be read \(Permission denied\)"):
+        fingerprint("../mydata")

@@ -14,6 +14,7 @@ from ultralytics.data.utils import exif_size
 from ultralytics.utils.patches import imread
 
 from pipeline.data.images import ImageFacts, inspect_image, upright_bytes, upright_size
+from pipeline.data.similar import look_at
 from pipeline.preprocess import load_image
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +127,16 @@ def test_inspect__names_the_fault_without_an_address(tmp_path: Path) -> None:
     }
     assert str(inspect_image(tmp_path / "g.gif")).startswith(".gif is not supported: convert it to one of")
     assert inspect_image(tmp_path / "g.png") == "no such file"
+
+
+def test_look_at__prints_nothing_about_a_tag_that_opencv_does_not_know(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(tmp_path / "a.tif", tiffinfo={ORIENTATION: 9})
+    facts = inspect_image(path)
+    assert isinstance(facts, ImageFacts)
+    assert look_at((path, facts)) is not None
+    assert capfd.readouterr() == ("", "")
 
 
 def test_prepared__large_images_below_the_limit_give_no_warning(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -122,6 +125,12 @@ def test_folders__linked_into_themselves_are_read_once(prepare, root):
 
 def test_folders__annotations_that_is_a_file_is_refused(prepare, root):
     assert "classes.txt: expected the folder of masks" in failure(prepare, annotations="classes.txt")
+
+
+def test_folders__masks_of_another_name_are_asked_for(prepare, root):
+    write(root, "images/{split}/{name}.png", "annotations/{split}/{name}.png")
+    assert "no folder images/trainannot: prepare.annotations names the masks' folder" in failure(prepare)
+    check(prepare(annotations="annotations"))
 
 
 # Names
@@ -292,6 +301,59 @@ def test_copies__of_an_image_are_one_if_their_masks_hold_the_same(prepare, root,
         assert "images/train/a2.png has the bytes of images/train/a.png, with another mask" in failure(prepare)
 
 
+# Files
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has 0 bytes"),
+        (b"hello", "not an image: expected BMP, PNG or TIFF data"),
+        (b"\0\0\0\x18ftypheic" + bytes(90), "holds HEIC data: convert it to BMP, PNG or TIFF"),
+        (None, "no such file"),
+    ],
+)
+def test_files__that_are_no_masks_are_named_without_a_memory_address(prepare, root, content, message):
+    write(root, "images/{split}/{name}.png", "masks/{split}/{name}.png")
+    mask = root / "masks/train/a.png"
+    mask.unlink()
+    if content is None:
+        mask.symlink_to("gone.png")
+    else:
+        mask.write_bytes(content)
+    found = failure(prepare)
+    assert f"{mask}: {message}" in found
+    assert "0x" not in found
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_files__of_16_bits_per_channel_are_not_halved(prepare, root, channels):
+    write(root, "images/{split}/{name}.png", "masks/{split}/{name}.png")
+    pixels = np.repeat(ids_of("a")[..., None].astype(np.uint16), channels, axis=-1)
+    cv2.imwrite(str(root / "masks/train/a.png"), pixels)
+    assert "masks/train/a.png: has 16 bits per channel, of which 8 would be lost" in failure(prepare)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_files__of_2_or_4_bit_grey_are_not_spread(prepare, root, bits):
+    write(root, "images/{split}/{name}.png", "masks/{split}/{name}.png")
+    (root / "masks/train/a.png").write_bytes(grey_png(ids_of("a"), bits))
+    assert f"masks/train/a.png: is {bits}-bit grey, which readers spread over 0 to 255" in failure(prepare)
+    Image.fromarray(ids_of("a"), "P").save(root / "masks/train/a.png", bits=bits)  # palettes are not spread
+    check(prepare())
+
+
+def grey_png(values: np.ndarray, bits: int) -> bytes:
+    """Write a PNG of 2- or 4-bit grey, which Pillow and OpenCV cannot write."""
+    rows = ["".join(f"{value:0{bits}b}" for value in row) for row in values]
+    data = b"".join(b"\0" + int(row, 2).to_bytes(len(row) // 8, "big") for row in rows)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in chunks
+    )
+
+
 # The classes file
 
 REFUSED: dict[str, tuple[str, int]] = {
@@ -354,3 +416,12 @@ def test_legend__other_names_are_taken(tmp_path, case, encoding):
     text, names = TAKEN[case]
     (tmp_path / "classes.txt").write_bytes(text.removeprefix("\ufeff" if encoding == "utf-16" else "").encode(encoding))
     assert list(read_legend(tmp_path / "classes.txt", []).names) == names
+
+
+@pytest.mark.parametrize("name", ["gone.txt", ".", "a\0b"])
+def test_legend__that_cannot_be_read_is_named_once(tmp_path, name):
+    with pytest.raises(
+        PipelineError, match=r"cannot be read: prepare\.masks\.classes should name a text file"
+    ) as error:
+        read_legend(tmp_path / name, [])
+    assert str(error.value).count(str(tmp_path)) == 1

@@ -293,8 +293,8 @@ UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: Image.fromarray(COLOURS[ids_of("a")]).save(path),
         "holds colours, but the classes file has ids",
     ),
-    "text": (lambda path: path.write_text("no image"), ""),  # in which words depends on who has patched Pillow
-    "cut": (lambda path: path.write_bytes(path.read_bytes()[:90]), "image file is truncated"),
+    "text": (lambda path: path.write_text("no image"), "not an image: expected BMP, PNG or TIFF data"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:90]), "is truncated: its end is missing"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -356,3 +357,39 @@ def test_bccd__counts_and_the_two_empty_boxes(tmp_path, make_params, capsys):
     assert "2 x box of zero or negative area" in printed
     assert "annotations_voc/train/BloodImage_00343.xml:50: RBC" in printed
     assert "annotations_voc/val/BloodImage_00338.xml:158: RBC" in printed
+
+
+# Folders that cannot be read
+
+
+@pytest.mark.parametrize(
+    ("source", "annotations", "folder"),
+    [
+        ("yolo", None, "images/train"),
+        ("voc", "voc", "voc/val"),
+        ("coco", None, "annotations/val"),
+    ],
+)
+def test_prepare__a_folder_that_cannot_be_read_is_no_empty_one(prepare, root, monkeypatch, source, annotations, folder):
+    if source == "coco":
+        (root / folder).mkdir()
+        (root / "annotations/instances_val2017.json").rename(root / folder / "instances.json")
+    usual = Path.iterdir
+
+    def iterdir(path: Path):  # root may read all: permissions would not stop it
+        if path == root / folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(PipelineError, match=f"{folder} cannot be read: Permission denied"):
+        prepare(source=source, annotations=annotations, val_fraction=0.3)
+
+
+def test_prepare__many_boxes_written_twice_are_found(prepare, root):
+    rows = [f"0 0.5 {0.2 + number / 1000} 0.1 0.1" for number in range(300)]
+    (root / "labels/train/b.txt").write_text("\n".join([*rows, *rows, ""]))
+    dataset = prepare()
+    assert dataset.info.splits["train"].boxes == 300 + 3
+    found = json.loads((dataset.root / "defects.json").read_text())
+    assert [defect["kind"] for defect in found].count("duplicate_box") == 300

@@ -389,3 +389,37 @@ def test_voc__boxes_divided_by_the_image_sides_are_refused(root, make_params):
         PipelineError, match=r"3 x box within one pixel.*\n.*4 of 4 boxes of train lie within the first"
     ):
         prepare_dataset(make_params(source="voc", path=str(root), annotations="voc"), root.parent / "out")
+
+
+# Objects
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("<objects><object>", "</object></objects>"), ("<Object>", "</Object>"), ("<OBJECT>", "</OBJECT>")],
+)
+def test_voc__objects_that_are_written_otherwise_are_reported(root, intact, start, end):
+    change(root, "<object>", start)
+    change(root, "</object>", end)
+    raw = voc.read(root, VOC)
+    assert boxes(raw) == intact | {"a": []}
+    assert [defect.kind for defect in raw.defects] == ["malformed"] * len(intact["a"])
+    assert "expected <object> directly in <annotation>" in raw.defects[0].message
+
+
+def test_voc__an_object_with_two_boxes_is_reported(root, intact):
+    again = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>\n</object>"
+    change(root, "</object>", again)
+    raw = voc.read(root, VOC)
+    assert boxes(raw) == intact | {"a": []}
+    assert raw.defects[0].message == "cat: expected one <bndbox>, got 2: write an object for each"
+
+
+@pytest.mark.parametrize("doctype", ["", '<!DOCTYPE annotation SYSTEM "voc.dtd">\n'])
+def test_voc__an_unknown_entity_never_shortens_a_name(root, doctype):
+    text = (root / A).read_text().replace("<name>cat<", "<name>caf&eacute;<")
+    (root / A).write_text(doctype + text)
+    raw = voc.read(root, VOC)
+    assert raw.classes == ("cat", "dog")
+    assert [(defect.kind, defect.file) for defect in raw.defects] == [("broken_file", A)]
+    assert "entity" in raw.defects[0].message

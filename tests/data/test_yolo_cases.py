@@ -162,6 +162,8 @@ DROPPED: dict[str, tuple[str, list[str], str]] = {
     "higher track ids among polygons": ("", ["0 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6 0.9 2"], "confidence and track id"),
     "polygon and confidence": ("", [f"{SQUARE} 0.9"], "got 10 numbers: .*confidence of a prediction"),
     "keypoints that nothing declares": ("", [f"{PLAIN} 0.45 0.45 0.55 0.55"], "keypoints: add kpt_shape"),
+    "keypoints at the corners of their box": ("", [f"{PLAIN} 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6"], "add kpt_shape"),
+    "keypoints that are not labeled": ("", [f"{PLAIN} 0 0 0 0"], "add kpt_shape"),
     "visible keypoints that nothing declares": ("", [f"{PLAIN} 0.45 0.45 2 0.55 0.5 1"], "keypoints: add kpt_shape"),
     "persons that nothing declares": ("", [POSE_3D], "got 56 numbers.*keypoints: add kpt_shape"),
     "another number of keypoints": ("kpt_shape: [3, 2]", [f"{PLAIN} 0.4 0.4 0.5 0.5"], r"5 numbers \(a box\), or 11"),
@@ -207,6 +209,19 @@ def test_rows__why_a_split_is_empty_is_printed_before_it(prepare, root):
 
 
 # data.yaml
+
+
+@pytest.mark.parametrize("key", ["Train", "trian", "val"])
+def test_yaml__without_train_is_refused(root, key):
+    (root / "data.yaml").write_text(f"{key}: images/train\nnames: [cat, dog]\n")
+    with pytest.raises(PipelineError, match=rf"data\.yaml: expected the key train .*, got {key}, names"):
+        yolo.read(root, None)
+
+
+def test_yaml__an_image_is_no_list_of_images(root):
+    (root / "data.yaml").write_text(YAML.replace("images/val", "images/val/v.png"))
+    with pytest.raises(PipelineError, match=r"data\.yaml:2: images/val/v\.png: expected a folder or a list of images"):
+        yolo.read(root, None)
 
 
 def test_yaml__nc_agrees_with_names(root):
@@ -550,3 +565,10 @@ def test_cut__too_few_images_are_explained(prepare, root, images, missing):
     assert f"{len(missing)} x {KINDS['empty_split'].title}" in message
     for split in missing:
         assert f"{split} has no image: {images} in all are too few to cut it out of train" in message
+
+
+def test_labels__of_a_folder_that_is_named_like_an_image_are_reported(root):
+    (root / "images/train/a.png").unlink()
+    (root / "images/train/a.png").mkdir()
+    raw = yolo.read(root, None)
+    assert "no image images/train/a.* of a supported type" in message_of(raw, "unpaired_labels")
