@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.data.defects import Defect
 from pipeline.data.images import LOOKS_LIKE_IMAGE
+from pipeline.data.names import text_lines
 from pipeline.data.prepared import SPLITS, Split
 from pipeline.data.source import (
     SPLIT_NAMES,
@@ -26,6 +27,7 @@ from pipeline.data.source import (
     relative,
     spellings,
     unique_classes,
+    visible,
 )
 from pipeline.data.voc_xml import Node, XmlError, parse
 from pipeline.errors import PipelineError
@@ -187,10 +189,15 @@ def _outside(root: Path, place: Path, folders: list[Path]) -> Iterator[Defect]:
 def _image_sets(root: Path, base: Path, defects: list[Defect]) -> dict[Split, Path]:
     """Find the lists of the splits; a trainval.txt is train where there is neither of its parts."""
     for folder in LISTS:
-        files = {path.stem.lower(): inside(root, path) for path in sorted((base / folder).glob("*.txt"))}
+        found = visible(base / folder) if (base / folder).is_dir() else []
+        files = {path.stem.lower(): inside(root, path) for path in found if path.suffix == ".txt"}
         lists = {split: files[name] for split in SPLITS for name in SPLIT_NAMES[split] if name in files}
         if "trainval" in files and not {"train", "val"} & set(lists):
             lists = {"train": files["trainval"], **lists}
+        elif "trainval" in files and "train" not in lists:
+            val = lists["val"].name
+            message = f"holds train and val, beside {val}: write train.txt, or remove {val} to cut val out of train"
+            defects.append(Defect("empty_split", relative(root, files["trainval"]), None, message))
         if lists:
             if folder not in LISTS[:2]:
                 defects += [Defect("other_list", relative(root, file), None, split) for split, file in lists.items()]
@@ -202,7 +209,7 @@ def _read_list(root: Path, place: Path, file: Path, defects: list[Defect]) -> li
     """Read one list of ImageSets: a stem a line, or an image's name."""
     by_stem: dict[str, Path] = {}
     found: list[Path] = []
-    for line, text in enumerate(read_text(file).split("\n"), 1):
+    for line, text in enumerate(text_lines(file), 1):
         if not (name := text.strip()):
             continue
         names = [spelling for one in (name, FLAG.sub("", name)) for spelling in spellings(one)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -423,3 +424,32 @@ def test_voc__an_unknown_entity_never_shortens_a_name(root, doctype):
     assert raw.classes == ("cat", "dog")
     assert [(defect.kind, defect.file) for defect in raw.defects] == [("broken_file", A)]
     assert "entity" in raw.defects[0].message
+
+
+def test_voc__lists_may_have_any_line_ends(root, intact):
+    as_devkit(root, ".", train=["a", "b", "c", "d"], val=["e"], test=["f"])
+    for end in ("\r", "\r\n", "\n"):
+        (root / "ImageSets/Main/train.txt").write_bytes(end.join("abcd").encode())
+        assert boxes(voc.read(root, Path("Annotations"))) == intact
+
+
+def test_voc__lists_that_cannot_be_read_are_not_left_out(root, monkeypatch):
+    as_devkit(root, ".", train=["a", "b", "c", "d"], val=["e"], test=["f"])
+    usual = Path.iterdir
+
+    def iterdir(path: Path):  # root may read all: permissions would not stop it
+        if path.name == "Main":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(PipelineError, match="ImageSets/Main cannot be read: Permission denied"):
+        voc.read(root, Path("Annotations"))
+
+
+def test_voc__a_list_of_train_and_val_beside_one_of_val_is_explained(root):
+    as_devkit(root, ".", train=["a", "b", "c", "d"], val=["e"], test=["f"])
+    (root / "ImageSets/Main/train.txt").rename(root / "ImageSets/Main/trainval.txt")
+    defects = voc.read(root, Path("Annotations")).defects
+    assert [(defect.kind, defect.file) for defect in defects] == [("empty_split", "ImageSets/Main/trainval.txt")]
+    assert "write train.txt, or remove val.txt to cut val out of train" in defects[0].message
