@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import BaseModel, DetectionModel, SemanticSegmentationModel, guess_model_scale
-from ultralytics.utils.checks import check_yaml
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-from models.architecture import HEADS, WIDTH, require_known
+from models.architecture import WIDTH, require_known
 from models.weights import load_weights
 from pipeline.errors import PipelineError
 from pipeline.files import user_path
-from pipeline.model_names import MICRO
+from pipeline.model_names import HEADS, MICRO, architecture_file
 from pipeline.tasks import Task
 from pipeline.yaml_file import plain, read_yaml
 
@@ -122,37 +120,33 @@ def _head_of(architecture: dict[str, Any]) -> str | None:
 
 
 def _architecture(name: str, forms: str) -> dict[str, Any]:
-    if own := MICRO.fullmatch(name):
-        file = Path(__file__).with_name(f"micro{own['kind'] or ''}.yaml")
-        family = plain(read_yaml(file))
-        if own["scale"] not in family["scales"]:
-            raise PipelineError(f"model {name}: unknown scale, the micro family has {', '.join(family['scales'])}")
-        return {**family, "scale": own["scale"], "yaml_file": name}
-    described = plain(read_yaml(_yaml_file(name, forms)))
+    file = architecture_file(name)
+    if file is None:
+        raise PipelineError(f"model {name}: unknown. {forms}")
+    described = plain(read_yaml(file))
     if not isinstance(described, dict):
         raise PipelineError(
             f"model {name}: expected YAML with the keys backbone and head, got {type(described).__name__}"
         )
-    return {**described, "scale": guess_model_scale(name), "yaml_file": name}
+    own = MICRO.fullmatch(name)
+    if own and own["scale"] not in described["scales"]:
+        raise PipelineError(f"model {name}: unknown scale, the micro family has {', '.join(described['scales'])}")
+    return {**described, "scale": own["scale"] if own else guess_model_scale(name), "yaml_file": name}
 
 
-def _yaml_file(name: str, forms: str) -> Path:
-    """Find a file as Ultralytics does: here or among its own, where `yolo26.yaml` has all scales of a family."""
-    family = str(Path(name).with_name(re.sub(r"(\d+)[nslmx](.+)$", r"\1\2", Path(name).name)))
+def _is_present(path: Path) -> bool:
     try:
-        if user_path(name).is_file():
-            return user_path(name)
-        if "://" not in name:
-            return Path(check_yaml(name, hard=False) or check_yaml(family))
-    except OSError:  # not found, or found twice
-        pass
-    raise PipelineError(f"model {name}: unknown. {forms}")
+        return path.exists()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def _local_weights(name: str, forms: str) -> Path:
     """Find a `.pt` on disk, or download it if it is an official name."""
     path = user_path(name)
-    if path.exists():
+    if _is_present(path):
+        if not path.is_file():
+            raise PipelineError(f"model {name}: expected a .pt file, found no regular file there")
         return path
     if name not in GITHUB_ASSETS_NAMES:
         raise PipelineError(f"model {name}: no such file, and not the name of an official Ultralytics release. {forms}")

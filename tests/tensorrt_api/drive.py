@@ -61,9 +61,9 @@ def build(fake: faketrt.Fake, work: Path, out: Path) -> dict[str, Any]:
     fake.dla_cores = 2
     on_dla = PARAMS.model_copy(update={"dla_core": 1})
     result["dla"] = make("detect", on_dla, "dla")
-    result["dla_alone"] = make("int8-fp16", on_dla.model_copy(update={"gpu_fallback": False}), "dla_alone")
+    result["dla_alone"] = make("int8-tensorrt", on_dla.model_copy(update={"gpu_fallback": False}), "dla_alone")
     fake.on_dla = True
-    result["dla_used"] = make("int8-fp16", on_dla, "dla_used")
+    result["dla_used"] = make("int8-tensorrt", on_dla, "dla_used")
     fake.on_dla = False
     fake.silently_fp32 = True
     result["silent"] = message(lambda: make("int8-tensorrt", plan="silent"))
