@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from pipeline.device import probe
+from pipeline.text import PlainConsole
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -32,7 +32,7 @@ def alternately(functions: Mapping[str, Callable[[], object]], rounds: int, warm
 
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for number in track(range(warmup + rounds), description="measuring", console=Console(stderr=True)):
+    for number in track(range(warmup + rounds), description="measuring", console=PlainConsole(stderr=True)):
         for name, function in functions.items():
             _synchronise()
             start = time.perf_counter()
@@ -84,7 +84,7 @@ def record(name: str, rows: list[dict[str, Any]], folder: Path = RESULTS) -> Non
     table = Table(*rows[0], title=f"{name} at {commit}")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    Console(width=160).print(table)
+    PlainConsole(width=160).print(table)
     content = {
         "command": " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "commit": commit,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pipeline.errors import PipelineError
+from pipeline.model_names import HEADS
 from pipeline.tasks import Task
 
-HEADS: Final[dict[Task, tuple[str, ...]]] = {"detect": ("Detect", "v10Detect"), "segment": ("SemanticSegment",)}
 LAYERS: Final = frozenset([  # of Ultralytics' detector and segmenter families, and their closest relatives
     "A2C2f", "AConv", "ADown", "AIFI", "Bottleneck", "BottleneckCSP", "C1", "C2", "C2f", "C2fCIB", "C2fPSA", "C2PSA",
     "C3", "C3Ghost", "C3k2", "C3TR", "C3x", "CBFuse", "CBLinear", "Concat", "Conv", "Conv2", "ConvTranspose",
@@ -150,7 +149,7 @@ def _is_argument(value: object) -> bool:
 
 
 def _is_number(value: object, limit: float) -> bool:
-    return type(value) in {int, float} and math.isfinite(value) and abs(value) <= limit  # type: ignore[arg-type, operator]
+    return type(value) in {int, float} and -limit <= value <= limit  # type: ignore[operator]  # false for NaN
 
 
 def _is_list(value: object, length: int) -> bool:

@@ -30,6 +30,12 @@ def load_weights(path: Path, kind: type[BaseModel]) -> BaseModel:
         raise PipelineError(f"{path}: expected a {kind.__name__}, found {type(model).__name__}")
     if not isinstance(getattr(model, "yaml", None), dict):
         raise PipelineError(f"{path}: expected a model with its architecture (model.yaml), found none")
-    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
-        raise PipelineError(f"{path} has non-finite weights")
-    return model.float()
+    names = getattr(model, "names", None)
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise PipelineError(f"{path}: expected a model with the names of its classes, found none")
+    try:
+        if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
+            raise PipelineError(f"{path} has non-finite weights")
+        return model.float()
+    except (AttributeError, NotImplementedError, RuntimeError) as error:  # no layers; weights that are sparse or absent
+        raise PipelineError(f"{path}: expected a model with dense weights: {error}") from error

@@ -10,11 +10,11 @@ from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import BaseModel, DetectionModel, SemanticSegmentationModel, guess_model_scale
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
-from models.architecture import HEADS, WIDTH, require_known
+from models.architecture import WIDTH, require_known
 from models.weights import load_weights
 from pipeline.errors import PipelineError
 from pipeline.files import user_path
-from pipeline.model_names import MICRO, architecture_file
+from pipeline.model_names import HEADS, MICRO, architecture_file
 from pipeline.tasks import Task
 from pipeline.yaml_file import plain, read_yaml
 
@@ -134,10 +134,19 @@ def _architecture(name: str, forms: str) -> dict[str, Any]:
     return {**described, "scale": own["scale"] if own else guess_model_scale(name), "yaml_file": name}
 
 
+def _is_present(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long
+        return False
+
+
 def _local_weights(name: str, forms: str) -> Path:
     """Find a `.pt` on disk, or download it if it is an official name."""
     path = user_path(name)
-    if path.exists():
+    if _is_present(path):
+        if not path.is_file():
+            raise PipelineError(f"model {name}: expected a .pt file, found no regular file there")
         return path
     if name not in GITHUB_ASSETS_NAMES:
         raise PipelineError(f"model {name}: no such file, and not the name of an official Ultralytics release. {forms}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from pipeline.errors import PipelineError
 from pipeline.files import read_text
-from pipeline.records import ClassNames, Digest, FileName, ImageSizePx, ModelInfo, Role, Strides
+from pipeline.records import ClassNames, Digest, FileName, ImageSizePx, Line, ModelInfo, NonNegative, Role, Strides
 from pipeline.tasks import Task
 
 WEIGHTS, INFO = "model.safetensors", "model.json"
@@ -29,9 +29,9 @@ class CheckpointInfo(pydantic.BaseModel):
     image_size_px: ImageSizePx
     strides: Strides
     end2end: bool
-    params_m: float
-    best_epoch: int
-    made_by: str
+    params_m: NonNegative
+    best_epoch: Annotated[int, Field(ge=0)]
+    made_by: Line
     digest: Digest
     architecture: dict[str, Any]
 
@@ -57,7 +57,7 @@ def load_info(folder: Path) -> CheckpointInfo:
     """
     try:
         return CheckpointInfo.model_validate_json(read_text(folder / INFO), strict=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise PipelineError(f"{folder} is not a checkpoint (no {INFO}): run `dvc repro` to make it") from None
     except ValidationError as error:
         raise PipelineError(f"{folder / INFO} is not of this version: {error}") from None

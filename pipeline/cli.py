@@ -91,8 +91,6 @@ def lint(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for CI")] = False,
 ) -> None:
     """Say whether TensorRT would take an ONNX file; status 1 if not. Needs no TensorRT."""
-    from rich.console import Console
-
     from pipeline.lint.check import ENDS
     from pipeline.lint.check import lint as check
     from pipeline.lint.report import show as show_report
@@ -101,7 +99,7 @@ def lint(
     if as_json:
         print(report.model_dump_json(indent=2))
     else:
-        show_report(report, Console())
+        show_report(report, PlainConsole())
     if not report.ready:
         raise typer.Exit(1)
 

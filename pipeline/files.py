@@ -24,12 +24,15 @@ def replacing(path: Path) -> Iterator[Path]:
     random, so that neither two writers nor a link that lies there already get in the way.
 
     Raises:
-        PipelineError: if no file can be there: a folder has its name, a parent is no folder, the name is too long.
+        PipelineError: if no file can be there: a folder or a device has its name, a parent is no folder, the name is
+            too long.
 
     """
     with _named(path, "file"):
         if path.is_dir():
             raise PipelineError(f"{path} is a folder: expected the name of a file to write")
+        if path.exists() and not path.is_file():
+            raise PipelineError(f"{path} is a device, a pipe or a socket: expected the name of a file to write")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=path.parent)
     os.close(handle)
@@ -53,12 +56,15 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     itself and not its target, goes after the new one is in place; on any error it is as it was.
 
     Raises:
-        PipelineError: if no folder can be there: a file has its name, a parent is no folder, the name is too long.
+        PipelineError: if no folder can be there: a file has its name, it is the current folder or holds it, a parent
+            is no folder, the name is too long.
 
     """
     with _named(folder, "folder"):
-        if folder.is_file():
+        if folder.exists() and not folder.is_dir():
             raise PipelineError(f"{folder} is a file: expected the name of a folder to write")
+        if Path.cwd().is_relative_to(folder.resolve()):
+            raise PipelineError(f"{folder} is the current folder or holds it: expected the name of another to write")
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".", suffix=".partial", dir=folder.parent))
     fresh, old = work / "new", work / "old"
@@ -130,8 +136,9 @@ def _named(path: Path, kind: str) -> Iterator[None]:
     """Turn what the file system refuses into a message about `path`, not about a temporary name beside it."""
     try:
         yield
-    except OSError as error:
-        raise PipelineError(f"{path}: cannot write this {kind}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PipelineError(f"{path}: cannot write this {kind}: {reason}") from error
 
 
 def _umask() -> int:

@@ -17,7 +17,7 @@ SEGMENTER: Final = re.compile(
     r"(?P<decoder>pspnet|deeplabv3plus|unet)-(?P<encoder>resnet18|resnet34|resnet50|resnet101|mobilenet)"
     r"(?P<weights>-imagenet)?"
 )
-HEADS: Final[dict[Task, str]] = {"detect": "Detect", "segment": "SemanticSegment"}  # how a head's name ends
+HEADS: Final[dict[Task, tuple[str, ...]]] = {"detect": ("Detect", "v10Detect"), "segment": ("SemanticSegment",)}
 FORMS: Final[dict[Task, str]] = {
     "detect": (
         "Expected micro-{n,s,m,l}.yaml or an Ultralytics detector such as yolo26n.yaml (from scratch), "
@@ -57,7 +57,7 @@ def model_levels(name: str, task: Task) -> int | None:
 
 
 def _weights_levels(name: str, task: Task) -> int | None:
-    if user_path(name).is_file():
+    if _is_file(name):
         return None
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES  # imports torch
 
@@ -73,7 +73,7 @@ def architecture_file(name: str) -> Path | None:
     """Find the file of an architecture: the user's own, or that of a micro or Ultralytics family."""
     if own := MICRO.fullmatch(name):
         return Path(__file__).parents[1] / "models" / f"micro{own['kind'] or ''}.yaml"
-    if user_path(name).is_file():
+    if _is_file(name):
         return user_path(name)
     package = find_spec("ultralytics")
     if package is None or package.origin is None or "/" in name:
@@ -96,6 +96,13 @@ def _head_levels(name: str, file: Path, task: Task) -> int:
         ) from None
     if (own := MICRO.fullmatch(name)) and own["scale"] not in scales:
         raise PipelineError(f"model {name}: unknown scale, the micro family has {', '.join(scales)}")
-    if not str(head).endswith(HEADS[task]):
-        raise PipelineError(f"model {name} ends in {head}, task {task} needs {HEADS[task]}. {FORMS[task]}")
+    if head not in HEADS[task]:
+        raise PipelineError(f"model {name} ends in {head}, task {task} needs {HEADS[task][0]}. {FORMS[task]}")
     return levels
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return user_path(name).is_file()
+    except OSError:  # such as a name that is too long
+        return False

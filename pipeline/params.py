@@ -12,7 +12,10 @@ from pipeline.tasks import TASKS, Task
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Whole = Annotated[int, Field(ge=0, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what torch, numpy and Python's random all take
+Threads = Annotated[int, Field(ge=0, le=1024)]  # 0: all that the process may use
 Name = FileName  # a folder, a DVC stage, a metrics key
 
 
@@ -49,8 +52,8 @@ class Machine(Section):
     """Where and how wide training runs. No stage depends on it: results do not."""
 
     device: str | int
-    workers: Annotated[int, Field(ge=0)]
-    threads: Annotated[int, Field(ge=0)]
+    workers: Annotated[int, Field(ge=0, le=1024)]
+    threads: Threads
     modelopt_python: str | None
 
     @field_validator("device")
@@ -96,7 +99,7 @@ class Prepare(Section):
     val_fraction: Fraction
     test_fraction: Fraction
     calibration_images: Count
-    seed: int
+    seed: Seed
     scenes: Scenes
     coco: Coco
     masks: Masks
@@ -121,10 +124,10 @@ class Training(Section):
     warmup_epochs: NonNegative
     cosine_schedule: bool
     mixed_precision: bool
-    close_mosaic_epochs: Annotated[int, Field(ge=0)]
+    close_mosaic_epochs: Whole
     class_weight_power: Fraction
     augment: dict[str, float]
-    seed: int
+    seed: Seed
 
     @field_validator("augment")
     @classmethod
@@ -146,7 +149,7 @@ class Teacher(Training):
     """The large model; without epochs, a trained `.pt` is used as it is."""
 
     model: str
-    epochs: Annotated[int, Field(ge=0)]
+    epochs: Whole
 
     @model_validator(mode="after")
     def _is_trained(self) -> Teacher:
@@ -171,7 +174,7 @@ class Prompt(Section):
     wavelet: str
     overlap: Literal["dice", "jaccard"]
     overlap_weight: NonNegative
-    seed: int
+    seed: Seed
 
 
 class StudentModel(Section):
@@ -245,7 +248,7 @@ class RobustnessParams(Section):
     corruptions: list[Corruption]
     severities: Annotated[list[Annotated[int, Field(ge=1, le=5)]], Field(min_length=1)]
     images: Count
-    seed: int
+    seed: Seed
 
 
 class Int8(Section):
@@ -289,7 +292,7 @@ class TensorRT(Section):
     workspace_mb: Count
     optimization_level: Annotated[int, Field(ge=0, le=5)]
     max_batch: Count
-    dla_core: Annotated[int, Field(ge=0)] | None
+    dla_core: Whole | None
     gpu_fallback: bool
 
 
@@ -304,7 +307,7 @@ class Engine(Section):
 class Benchmark(Section):
     """Latency: at which batch sizes, and how long and how often each runtime runs."""
 
-    threads: Annotated[int, Field(ge=0)]
+    threads: Threads
     batch_sizes: list[Count]
     warmup_min_s: NonNegative
     warmup_max_s: NonNegative
@@ -337,7 +340,7 @@ class Report(Section):
     """Pictures and history."""
 
     images: Count
-    history_commits: Annotated[int, Field(ge=0)]
+    history_commits: Whole
 
 
 class Params(Section):

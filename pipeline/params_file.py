@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.yaml_file import plain, read_yaml
+
+MAX_SHOWN: Final = 200  # characters of a wrong value in a message
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
@@ -45,12 +47,17 @@ def _explain(path: Path, raw: Any, error: dict[str, Any]) -> str:
     """Turn one pydantic error into `params.yaml:12: teacher.detect.epochs: ..., got 'ten'`."""
     keys = [key for key in error["loc"] if isinstance(key, int) or key != "[key]"]
     message = error["msg"].removeprefix("Value error, ")
-    came = "" if error["type"] == "missing" else f", got {error['input']!r}"
+    came = "" if error["type"] == "missing" else f", got {_shown(error['input'])}"
     if error["type"] == "extra_forbidden":
         message, came = "unknown key (misspelt, or from another version?)", ""
     if not keys:  # a rule between sections
         return f"{path}: {message}"
     return f"{path}:{_line(raw, keys)}: {'.'.join(map(str, keys))}: {message}{came}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _line(raw: Any, keys: list[Any]) -> int:

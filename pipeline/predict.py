@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from pipeline.backends import Backend, load
+from pipeline.backends.outputs import output_fault
 from pipeline.bundle.manifest import NAME, REFERENCE
 from pipeline.bundle.unpack import check_folder, unpack
 from pipeline.colours import colour_of
@@ -81,11 +82,14 @@ class Predictor:
             A detector's boxes; a segmenter's class ids (H, W). Both in pixels of that image.
 
         Raises:
-            PipelineError: if it is no such image.
+            PipelineError: if it is no such image, or the model gives what its metadata does not allow.
 
         """
         square, transform = letterbox(_pixels(image), self.backend.metadata.image_size_px)
-        output = self.backend(square[None])[0]
+        outputs = self.backend(square[None])
+        if fault := output_fault(self.backend.metadata, 1, outputs):
+            raise PipelineError(f"the model's answer is not what its metadata says: {fault}; export it again")
+        output = outputs[0]
         if self.task == "segment":
             return undo_map(output[0], transform)
         (rows,) = detections(
@@ -162,7 +166,7 @@ class Predictor:
         return picture
 
     def _tinted(self, pixels: Image, classes: ClassMap) -> Image:
-        table, strength = np.zeros((256, 3)), np.zeros(256)
+        table, strength = np.zeros((len(self.classes), 3)), np.zeros(len(self.classes))
         for index, name in enumerate(self.classes):
             if name != BACKGROUND:
                 table[index], strength[index] = self._colour(name), TINT

@@ -15,9 +15,9 @@ from pipeline.text import is_one_line
 Role = Literal["teacher", "control", "distilled", "qat"]
 Runtime = Literal["onnxruntime", "onnxruntime_cuda", "onnxruntime_tensorrt", "tensorrt", "openvino"]
 Verdict = Literal["passed", "failed", "nothing to compare"]
-Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Milliseconds = Annotated[float, Field(ge=1e-6, le=1e9, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 LEAST_RUNS: Final = {"p90_ms": 100, "p99_ms": 1000}  # of a percentile: ten runs beyond it
 FileName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]  # of a model; leads to no other path
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]  # see pipeline/digest.py
@@ -386,8 +386,8 @@ class DeviceTiming(Record):
     """
 
     runtime: Literal["onnxruntime", "tensorrt"]
-    runtime_version: str
-    precision: str
+    runtime_version: Line
+    precision: FilePrecision
     batch_size: Count
     runs: Count
     mean_ms: Milliseconds
@@ -403,6 +403,8 @@ class DeviceTiming(Record):
     @model_validator(mode="after")
     def _enough_runs(self) -> DeviceTiming:
         _require_ordered(self.p50_ms, self.p90_ms, self.p99_ms)
+        if self.profile is not None and not self.profile.min <= self.batch_size <= self.profile.max:
+            raise ValueError(f"batch_size {self.batch_size} should be within the profile")
         if self.runs < LEAST_RUNS["p90_ms"]:
             self.p90_ms = None
         if self.runs < LEAST_RUNS["p99_ms"]:
@@ -424,7 +426,7 @@ class DeviceRecord(Record):
     commit: Line
     threads: Count | None
     device: DeviceInfo
-    state: dict[str, str]
+    state: dict[Line, Line]
     timings: Annotated[list[DeviceTiming], Field(min_length=1)]
 
 
@@ -444,8 +446,8 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
 
     """
     try:
-        return kind.model_validate_json(read_text(path))
-    except FileNotFoundError:
+        return kind.model_validate_json(read_text(path), strict=True)
+    except (FileNotFoundError, NotADirectoryError):
         raise PipelineError(f"{path} not found: run `dvc repro` to make it") from None
     except ValidationError as error:
         raise PipelineError(f"{path} is not a {kind.__name__} record: {error}") from None

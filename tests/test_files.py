@@ -165,3 +165,19 @@ def test_replacing_folder__a_file_in_its_place_stays(tmp_path: Path) -> None:
         with pytest.raises(PipelineError, match=r"is a file: expected|cannot write this folder"):
             _fill(path, "new")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_write_text__replaces_no_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PipelineError, match="pipe is a device, a pipe or a socket"):
+        write_text(tmp_path / "pipe", "text")
+    with pytest.raises(PipelineError, match="pipe is a file"), replacing_folder(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
+
+
+def test_write_text__a_name_with_a_nul_is_one_message(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="cannot write this file: embedded null byte"):
+        write_text(tmp_path / "a\0b", "text")
+    assert not list(tmp_path.iterdir())

@@ -59,6 +59,8 @@ def error_of(tmp_path: Path, old: str, new: str) -> str:
         ("max_time_s: 30.0", "max_time_s: 1.0", r"benchmark: max_time_s should be at least min_time_s"),
         ("warmup_max_s: 5.0", "warmup_max_s: 0.1", r"benchmark: warmup_max_s should be at least warmup_min_s"),
         ("val_fraction: 0.15", "val_fraction: 0.9", r"prepare: .*leave images to train on"),
+        ("  threads: 0 # CPU", "  threads: 4000000 # CPU", r"machine\.threads: .* less than or equal to 1024"),
+        ("  batch_size: 16", f"  batch_size: {10**400}", r"teacher\.detect\.batch_size: .*, got 1(0{199})\.\.\.$"),
     ],
 )
 def test_load_params__a_wrong_key_is_named_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -79,6 +81,24 @@ def test_load_params__a_wrong_key_is_named_with_its_line(tmp_path: Path, old: st
 )
 def test_load_params__rules_between_sections(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert message in error_of(tmp_path, old, new)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_load_params__a_seed_is_one_that_every_generator_takes(tmp_path: Path, seed: int) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text(re.sub(r"seed: \d+", f"seed: {seed}", TEXT))
+    with pytest.raises(PipelineError) as error:
+        load_params(file)
+    seeds = {
+        "prepare",
+        "teacher.detect",
+        "teacher.segment",
+        "student.detect",
+        "student.segment",
+        "prompt",
+        "robustness",
+    }
+    assert set(re.findall(r"(\S+)\.seed: ", str(error.value))) == seeds
 
 
 @pytest.mark.parametrize("lacking", [["teacher"], ["student"], ["distill"], ["teacher", "student", "distill"]])

@@ -108,6 +108,14 @@ def load(path: Path, device: str = "cpu", threads: int = 0, runtime: str = "onnx
     raise PipelineError(f"{path}: expected a checkpoint folder, an .onnx or a .plan file; `dvc repro` makes them")
 
 
+def require_file(path: Path) -> None:
+    """Refuse a path where no ONNX file can be read; a runtime waits forever at a pipe."""
+    if not path.exists():
+        raise PipelineError(f"{path} not found: run `dvc repro` to make it")
+    if not path.is_file():
+        raise PipelineError(f"{path}: expected an ONNX file, found no regular file there")
+
+
 def types_of(precision: str) -> tuple[str, ...]:
     """List the types that a file of a precision computes in: `int8-tensorrt` has half-precision floats."""
     return ("int8", "fp16") if precision == "int8-tensorrt" else (precision,)
@@ -168,9 +176,11 @@ def read_properties(path: Path, properties: dict[str, str], kind: type[Facts]) -
 
 def _json_value(path: Path, key: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError):
         raise PipelineError(
             f"{path}: its metadata has a wrong {key}: expected JSON, got {text[:100]!r}; make it again with "
             "`dvc repro export`"
         ) from None
+    return value

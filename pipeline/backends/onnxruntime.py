@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy.typing as npt
 import onnxruntime
 
-from pipeline.backends import Array, Backend, read_metadata, require_int8_for, types_of
+from pipeline.backends import Array, Backend, read_metadata, require_file, require_int8_for, types_of
 from pipeline.errors import PipelineError
 
 CPU: Final = "CPUExecutionProvider"
@@ -30,8 +30,7 @@ def load_onnx(path: Path, device: str, threads: int, runtime: str) -> Backend:
     ONNX Runtime 1.32 computes wrong numbers when it optimizes Q/DQ with half-precision scales, as TensorRT's INT8 file
     has them. So that file is never optimized, and only `onnxruntime_unoptimized` runs it without TensorRT.
     """
-    if not path.exists():
-        raise PipelineError(f"{path} not found: run `dvc repro` to make it")
+    require_file(path)
     kind, _, number = device.partition(":")
     provider = PROVIDERS[runtime]
     if (kind == "cpu") != (provider == CPU):
@@ -55,7 +54,7 @@ def load_onnx(path: Path, device: str, threads: int, runtime: str) -> Backend:
     metadata = read_metadata(path, session.get_modelmeta().custom_metadata_map)
     if runtime != "onnxruntime_unoptimized":
         require_int8_for(path, metadata.precision, tensorrt=runtime == "onnxruntime_tensorrt")
-    name, shape = session.get_inputs()[0].name, session.get_inputs()[0].shape  # dynamic sides are strings
+    name, shape = _input_of(session, path)
 
     def run(images: Array) -> list[npt.NDArray[Any]]:
         if any(isinstance(side, int) and side != got for side, got in zip(shape, images.shape, strict=True)):
@@ -69,6 +68,15 @@ def load_onnx(path: Path, device: str, threads: int, runtime: str) -> Backend:
     prefix = "onnxruntime" if kind == "cpu" else runtime
     precision = types_of(metadata.precision)[0] if runtime == "onnxruntime_tensorrt" else metadata.precision
     return Backend(f"{prefix}-{precision}", device, threads, dynamic_batch, metadata, run)
+
+
+def _input_of(session: Any, path: Path) -> tuple[str, list[int | str | None]]:
+    """Return the name and shape of the input; dynamic sides are no numbers."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        came = "; ".join(f"{given.name} of shape {given.shape}" for given in inputs) or "none"
+        raise PipelineError(f"{path}: expected one input, images of shape (N, 3, S, S), got {came}")
+    return inputs[0].name, inputs[0].shape
 
 
 def offered() -> list[str]:

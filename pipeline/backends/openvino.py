@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy.typing as npt
 
-from pipeline.backends import Array, Backend, read_metadata, require_int8_for
+from pipeline.backends import Array, Backend, read_metadata, require_file, require_int8_for
 from pipeline.errors import PipelineError
 
 PRECISIONS: Final = ("fp32", "int8")  # OpenVINO computes the floats of a whole graph in one precision: no mixed files
@@ -27,8 +27,7 @@ def load_openvino(path: Path, device: str, threads: int) -> Backend:
         raise PipelineError(f"{path}: OpenVINO is not installed here: pip install openvino") from error
     if device != "cpu":
         raise PipelineError(f"device {device}: OpenVINO runs on the cpu here")
-    if not path.exists():
-        raise PipelineError(f"{path} not found: run `dvc repro` to make it")
+    require_file(path)
     core = openvino.Core()
     try:
         model = core.read_model(path)
@@ -53,8 +52,8 @@ def load_openvino(path: Path, device: str, threads: int) -> Backend:
     @cache
     def compiled(shape: tuple[int, ...]) -> Any:
         sized = model.clone()
-        sized.reshape(list(shape))
         try:
+            sized.reshape(list(shape))
             return core.compile_model(sized, "CPU", options)
         except RuntimeError as error:
             raise PipelineError(f"{path}: OpenVINO {openvino.__version__} cannot compile it here: {error}") from error
@@ -62,7 +61,10 @@ def load_openvino(path: Path, device: str, threads: int) -> Backend:
     def run(images: Array) -> list[npt.NDArray[Any]]:
         if not expected.compatible(openvino.PartialShape(list(images.shape))):
             raise PipelineError(f"{path}: expected images of shape {expected}, got {images.shape}")
-        answer = compiled(images.shape)(images, share_inputs=True)
+        try:
+            answer = compiled(images.shape)(images, share_inputs=True)
+        except RuntimeError as error:
+            raise PipelineError(f"{path}: OpenVINO {openvino.__version__} cannot run it here: {error}") from error
         return [answer[index] for index in range(len(answer))]
 
     dynamic_batch = expected[0].is_dynamic

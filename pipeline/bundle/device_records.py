@@ -44,6 +44,8 @@ def import_records(folder: Path, results: Path) -> list[Imported]:
     files = sorted((folder / "records").glob("*.json"))
     if not files:
         raise PipelineError(f"{folder / 'records'} has no record: run `sh benchmark.sh` in the bundle on the device")
+    if other := [path for path in files if not path.is_file()]:
+        raise PipelineError(f"{other[0]}: expected a record, found no regular file there")
     records = [_checked(path, results) for path in files]
     return [_placed(record, results) for record in records]
 

@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipeline.errors import PipelineError
 from pipeline.records import Digest, FileName, ImageSizePx, Line
 from pipeline.tasks import Task
+from pipeline.text import is_one_line
 
 NAME: Final = "manifest.json"
 REFERENCE: Final = "models/fp32.onnx"
 MAX_BYTES: Final = 4 * 1024**3  # of all files together: an ONNX file holds 2 GiB at most
 MAX_MANIFEST_BYTES: Final = 1_000_000
+MAX_NAME_BYTES: Final = 200  # of a path in a bundle: every file system takes it
 CHUNK_BYTES: Final = 1024**2  # read at once
 
 
@@ -53,8 +55,8 @@ def parse_manifest(content: bytes, source: Path) -> Manifest:
     """Read `manifest.json`.
 
     Raises:
-        PipelineError: if it is no manifest of this version, lists a path that leads out of the bundle, no fp32 model,
-            or more than a bundle may hold.
+        PipelineError: if it is no manifest of this version, lists a path that leads out of the bundle or is in the way
+            of another, no fp32 model, or more than a bundle may hold.
 
     """
     try:
@@ -63,11 +65,24 @@ def parse_manifest(content: bytes, source: Path) -> Manifest:
         raise PipelineError(f"{source}: {NAME} is not a manifest of bundle format 1: {error}") from None
     for name in manifest.files:
         require_inside(name, source)
+    _require_room([NAME, *manifest.files], source)
     if REFERENCE not in manifest.files:
         raise PipelineError(f"{source}: {NAME} lists no {REFERENCE}, which every bundle has; get the bundle again")
     if (total := sum(facts.bytes for facts in manifest.files.values())) > MAX_BYTES:
         raise PipelineError(f"{source}: {NAME} lists {total} bytes, a bundle has at most {MAX_BYTES}")
     return manifest
+
+
+def _require_room(names: list[str], source: Path) -> None:
+    """Refuse names that are equal where case does not count, and a file where another needs a folder."""
+    folded = {name.casefold() for name in names}
+    for name in names:
+        needed = next((str(path) for path in PurePosixPath(name.casefold()).parents if str(path) in folded), None)
+        if needed is not None:
+            raise PipelineError(f"{source}: {needed!r} is a file, and {name!r} needs a folder there")
+    if len(folded) < len(names):
+        twice = sorted(name for name in names if [other.casefold() for other in names].count(name.casefold()) > 1)
+        raise PipelineError(f"{source}: {' and '.join(map(repr, twice[:2]))} differ in case alone")
 
 
 def require_inside(name: str, source: Path) -> None:
@@ -78,7 +93,8 @@ def require_inside(name: str, source: Path) -> None:
 
     """
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or set("\\:\0") & set(name) or str(path) != name or name == ".":
+    plain = is_one_line(name) and len(name.encode(errors="replace")) <= MAX_NAME_BYTES and not set("\\:") & set(name)
+    if not plain or path.is_absolute() or ".." in path.parts or str(path) != name or name == ".":
         raise PipelineError(
             f"{source}: the path {name!r} leads out of the bundle or is not plain; get the bundle again"
         )

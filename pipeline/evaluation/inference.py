@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.backends import Backend
+from pipeline.backends.outputs import output_fault
 from pipeline.errors import PipelineError
 from pipeline.evaluation.progress import track
 from pipeline.preprocess import Image, LetterboxTransform, letterbox, load_image
@@ -40,7 +41,7 @@ def answers(
         change: Applied to each image, (H, W, 3) uint8 RGB, in front of everything else.
 
     Raises:
-        PipelineError: if a file is no image, or the network answers NaN or infinity.
+        PipelineError: if a file is no image, or an answer is none that the model can give, such as NaN.
 
     """
     size = batch_size if backend.dynamic_batch else 1
@@ -50,15 +51,10 @@ def answers(
         changed = loaded if change is None else [change(image) for image in loaded]
         fitted = [letterbox(image, backend.metadata.image_size_px) for image in changed]
         outputs = backend(np.stack([square for square, _ in fitted]))
-        _require_finite(backend, paths, outputs)
+        if fault := output_fault(backend.metadata, len(paths), outputs):
+            raise PipelineError(
+                f"{backend.runtime} on {paths[0]}: {fault}, in a batch of {len(paths)}; the training diverged (lower "
+                "its learning rate) or the export is broken"
+            )
         for index, (path, (_, transform)) in enumerate(zip(paths, fitted, strict=True)):
             yield Answer(path, transform, [output[index] for output in outputs])
-
-
-def _require_finite(backend: Backend, paths: Sequence[Path], outputs: Sequence[npt.NDArray[Any]]) -> None:
-    for output in outputs:
-        if bad := np.count_nonzero(~np.isfinite(output)):
-            raise PipelineError(
-                f"{backend.runtime} on {paths[0]}: {bad} of the output's {output.size} values are NaN or infinite, in "
-                f"a batch of {len(paths)}; the training diverged (lower its learning rate) or the export is broken"
-            )

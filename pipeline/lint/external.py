@@ -34,9 +34,11 @@ def external_fault(tensor: TensorProto, folder: Path) -> str:
 
 
 def external_link(tensor: TensorProto, folder: Path) -> bool:
-    """Say whether a tensor's external data lies behind a symbolic link."""
+    """Say whether a tensor's external data lies behind a symbolic link: the file itself, or a folder on the way."""
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-    return bool(location) and not external_fault(tensor, folder) and (folder / location).is_symlink()
+    if not location or external_fault(tensor, folder):
+        return False
+    return (folder / location).resolve() != folder.resolve() / os.path.normpath(location)
 
 
 def _size_fault(file: Path, offset: int, length: int, needed: int) -> str:
@@ -46,7 +48,14 @@ def _size_fault(file: Path, offset: int, length: int, needed: int) -> str:
         size = file.stat().st_size if file.is_file() else -1
     except OSError as error:
         return f"that cannot be read: {error.strerror}"
-    return "" if size >= offset + max(length, needed) else "that is missing or too short"
+    if size < offset + max(length, needed):
+        return "that is missing or too short"
+    rest = size - offset  # what is read where no length is given
+    return (
+        f"without a length, whose {rest} bytes are more than the tensor's {needed}"
+        if needed and not length and rest != needed
+        else ""
+    )
 
 
 def _bytes(tensor: TensorProto) -> int:

@@ -86,7 +86,7 @@ def read_graph(path: Path) -> Graph:
 def _inlined(path: Path, model: ModelProto) -> ModelProto:
     try:
         return onnx.inliner.inline_local_functions(model) if model.functions else model
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, onnx.checker.ValidationError) as error:
         raise PipelineError(f"{path}: damaged, its local functions cannot be read ({error})") from error
 
 

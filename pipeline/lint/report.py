@@ -6,12 +6,11 @@ from typing import Literal
 
 from pydantic import computed_field
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.records import Record
-from pipeline.text import printable
+from pipeline.text import PlainConsole, printable
 
 Severity = Literal["error", "warning"]
 COLOURS: dict[Severity, str] = {"error": "red", "warning": "yellow"}
@@ -51,13 +50,13 @@ class Report(Record):
         return [version for version in self.tensorrt if any(version in finding.tensorrt for finding in errors)]
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: Report, console: PlainConsole) -> None:
     """Print the findings as a table, then the verdict on a line of its own."""
     if report.findings:
         console.print(_table(report))
     if report.quantised:
         console.print(f"INT8: {report.quantised} of {report.quantisable} Conv, ConvTranspose, Gemm and MatMul")
-    console.print(_verdict(report), style="bold", markup=False)
+    console.print(_verdict(report), style="bold")
     if report.sibling:
         console.print(
             f"This file is for ONNX Runtime and OpenVINO: TensorRT takes {report.sibling} of the same export."
@@ -70,12 +69,9 @@ def _table(report: Report) -> Table:
     for title in ("rule", "TensorRT", "finding"):
         table.add_column(title, overflow="fold")
     for finding in report.findings:
-        colour = COLOURS[finding.severity]
-        table.add_row(
-            f"[{colour}]{finding.severity}[/]\n{finding.rule}",
-            "\n".join(finding.tensorrt),
-            Text("\n".join(map(printable, _lines(finding))) + "\n"),
-        )
+        rule = Text.assemble((finding.severity, COLOURS[finding.severity]), "\n", finding.rule)
+        lines = "\n".join(map(printable, _lines(finding)))  # each on its own: a name may hold a line break
+        table.add_row(rule, "\n".join(finding.tensorrt), f"{lines}\n")
     return table
 
 

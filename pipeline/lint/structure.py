@@ -75,7 +75,7 @@ CONVERTED: Final = {"Clip", "Slice"}  # operators whose further inputs TensorRT 
 
 
 def check_names(graph: Graph, _: Target) -> Iterator[Place]:
-    """Find tensors that nothing makes, that two nodes make, and a graph that gives nothing."""
+    """Find tensors that nothing makes or that are made twice, and a graph that gives nothing."""
     made = {entry.name for body in subgraphs(graph.model.graph) for entry in body.input} | set(graph.constants)
     for body in subgraphs(graph.model.graph):
         made |= {tensor.values.name for tensor in body.sparse_initializer}
@@ -84,6 +84,9 @@ def check_names(graph: Graph, _: Target) -> Iterator[Place]:
         for name, count in Counter(own).items():
             if count > 1:
                 yield Place(name, "several nodes make this tensor")
+        for name, count in Counter(tensor.name for tensor in body.initializer).items():
+            if count > 1:
+                yield Place(name, "several initializers have this name")
     if not graph.model.graph.output:
         yield Place("the file", "a graph without outputs")
     read = [(name, name_of(node)) for node in graph.nodes for name in node.input if name]

@@ -69,7 +69,7 @@ def show(metrics_path: Path) -> None:
     """Print metrics.json as a table per task, one row per model and runtime.
 
     Raises:
-        PipelineError: if the file is missing or is not JSON.
+        PipelineError: if the file is missing or is not what the report stage writes.
 
     """
     try:
@@ -79,15 +79,24 @@ def show(metrics_path: Path) -> None:
     except ValueError as error:
         raise PipelineError(f"{metrics_path}: expected JSON, got {error}: run `dvc repro --force report`") from None
     console = PlainConsole()
-    for task in [task for task in TASKS if task in metrics]:
-        console.print(_table(task, metrics[task]))
-        if any(UNSTABLE in values for _, _, values in _rows(metrics[task], main_score(task))):
-            console.print("? The latency was not steady: measure again before you compare it.")
-        if any("gain" not in entry for name, entry in metrics[task].items() if name != "teacher"):
-            console.print("Control switched off (control.enabled in params.yaml): the gain is unknown.\n")
-        else:
-            console.print(f"One seed each: {noise_text(_noise(metrics_path, task), task)}.\n")
+    try:
+        for task in [task for task in TASKS if task in metrics]:
+            _show_task(console, metrics_path, task, metrics[task])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise PipelineError(
+            f"{metrics_path}: expected what the report stage writes ({error}): run `dvc repro --force report`"
+        ) from None
     console.print(f"All of it: {metrics_path.with_name('report.html')}")
+
+
+def _show_task(console: PlainConsole, metrics_path: Path, task: Task, entries: Metrics) -> None:
+    console.print(_table(task, entries))
+    if any(UNSTABLE in values for _, _, values in _rows(entries, main_score(task))):
+        console.print("? The latency was not steady: measure again before you compare it.")
+    if any("gain" not in entry for name, entry in entries.items() if name != "teacher"):
+        console.print("Control switched off (control.enabled in params.yaml): the gain is unknown.\n")
+    else:
+        console.print(f"One seed each: {noise_text(_noise(metrics_path, task), task)}.\n")
 
 
 def _noise(metrics_path: Path, task: Task) -> float | None:

@@ -73,7 +73,7 @@ def load_checkpoint(folder: Path) -> tuple[BaseModel, CheckpointInfo]:
     """
     info = load_info(folder)
     weights = folder / WEIGHTS
-    if not weights.exists() or file_digest(weights) != info.digest:
+    if not weights.is_file() or file_digest(weights) != info.digest:
         raise PipelineError(
             f"{weights} is not the file that {INFO} names: run `dvc repro` or `dvc checkout` to restore it"
         )

@@ -1,6 +1,7 @@
 """A device's records come back validated, once, and only about a checkpoint that is known here."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,14 @@ def test_import_records__another_setting_of_the_device_is_another_record(
         {"compute_p50_ms": -1.0},
         {"blocks": {"count": 2, "min_ms": 3.0, "max_ms": 2.0}},
         {"warmup": {"seconds": -1.0, "stable": True}},
+        {"p50_ms": "1.0"},
+        {"p50_ms": 5e-324},
+        {"mean_ms": 1e308},
+        {"runs": True},
+        {"batch_size": 10**400},
+        {"batch_size": 4, "profile": {"min": 1, "opt": 1, "max": 1}},
+        {"precision": "<b>"},
+        {"runtime_version": "1\x1b[31m"},
     ],
 )
 def test_import_records__what_cannot_be_measured_is_refused(
@@ -234,4 +243,11 @@ def test_import_records__bytes_that_are_no_text_are_one_message(results: Path, t
     (tmp_path / "device/records").mkdir(parents=True)
     (tmp_path / "device/records/a.json").write_bytes(b'{"format": "caf\xe9"}')
     with pytest.raises(PipelineError, match=r"a\.json:1: expected utf-8 text, got byte 0xe9"):
+        import_records(tmp_path / "device", results)
+
+
+def test_import_records__a_pipe_among_the_records_is_refused(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "device/records").mkdir(parents=True)
+    os.mkfifo(tmp_path / "device/records/a.json")
+    with pytest.raises(PipelineError, match=r"a\.json: expected a record, found no regular file there"):
         import_records(tmp_path / "device", results)

@@ -187,3 +187,25 @@ def test_build_engines__a_file_that_gives_nan_is_not_built(
     monkeypatch.setattr(engine, "load", lambda _: broken)
     with pytest.raises(PipelineError, match="NaN or infinity"):
         build(trained, ["onnxruntime"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda outputs: [outputs[0][:, :8], *outputs[1:]], "expected uint8 class ids of shape"),
+        (lambda outputs: [outputs[0].astype("int64"), *outputs[1:]], "expected uint8 class ids of shape"),
+        (lambda outputs: [outputs[0] + 200, *outputs[1:]], "expected class ids from 0 to"),
+        (lambda outputs: [outputs[0], outputs[1] * float("nan")], "NaN or infinite"),
+    ],
+    ids=["shape", "type", "class ids", "nan"],
+)
+def test_build_engines__a_backend_whose_answer_is_none_is_rejected(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Any, message: str
+) -> None:
+    pytest.importorskip("openvino")
+    sound = load(trained.checkpoint.parent / "export/fp32.onnx", threads=1)
+    broken = replace(sound, runtime="openvino-fp32", run=lambda images: wrong(sound.run(images)))
+    monkeypatch.setattr(engine, "load", lambda *_, **__: broken)
+    builds = build(trained, ["openvino"], tmp_path)
+    assert builds["openvino", "fp32"].status == "rejected"
+    assert message in str(builds["openvino", "fp32"].reason)

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
-from rich.console import Console
 
 from pipeline.errors import PipelineError
 from pipeline.lint import lint
 from pipeline.lint.report import show
+from pipeline.text import PlainConsole
 from tests.lint.corpus import corpus, save
 
 SEEDS = (
@@ -99,7 +99,7 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
     return model.SerializeToString()
 
 
-def shown(path: Path, console: Console, dla: bool) -> bool:
+def shown(path: Path, console: PlainConsole, dla: bool) -> bool:
     """Lint a file and print the report in both forms; False if it is refused with one message."""
     try:
         report = lint(path, dla=dla)
@@ -119,7 +119,7 @@ def test_lint__damaged_files_never_end_in_a_traceback(count: int, seed: int, tmp
     for name in SEEDS:
         save(cases[name], tmp_path / "seed.onnx")
         contents.append((tmp_path / "seed.onnx").read_bytes())
-    console = Console(file=io.StringIO(), width=80)
+    console = PlainConsole(file=io.StringIO(), width=80)
     path = tmp_path / "mutated.onnx"
     reports = 0
     for number in range(count):

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
+from pipeline.errors import PipelineError
 from pipeline.lint import Finding, lint
 from pipeline.lint.check import RULES
 from tests.lint.graphs import broken, errors, write
@@ -328,6 +329,7 @@ PLACES: dict[str, tuple[dict[str, str], str]] = {
     "offset of 30 digits": ({"location": "weights.bin", "offset": "9" * 30}, "no counts of bytes"),
     "length of another tensor": ({"location": "weights.bin", "length": "4"}, "of 4 bytes for a tensor of 256"),
     "length beyond": ({"location": "weights.bin", "length": "9999"}, "of 9999 bytes for a tensor of 256"),
+    "no length, and more data": ({"location": "longer.bin"}, "without a length, whose 512 bytes are more than"),
 }
 
 
@@ -335,6 +337,7 @@ PLACES: dict[str, tuple[dict[str, str], str]] = {
 def test_lint__external_data_in_a_place_that_is_none(place: str, tmp_path: Path) -> None:
     path = external(tmp_path)
     model = onnx.load(path, load_external_data=False)
+    (tmp_path / "longer.bin").write_bytes(bytes(512))
     tensor = model.graph.initializer[0]
     del tensor.external_data[:]
     for key, value in PLACES[place][0].items():
@@ -351,6 +354,40 @@ def test_lint__external_data_behind_a_link_is_a_warning(tmp_path: Path) -> None:
     report = lint(path)
     assert "external-link" in broken(report)
     assert report.ready
+
+
+def test_lint__external_data_in_a_folder_that_is_a_link_is_a_warning(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "weights.bin").rename(tmp_path / "elsewhere/weights.bin")
+    (tmp_path / "folder").symlink_to(tmp_path / "elsewhere")
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.external_data[0].value = "folder/weights.bin"
+    path.write_bytes(model.SerializeToString())
+    assert "external-link" in broken(lint(path))
+
+
+def test_lint__two_initializers_of_one_name(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    model = onnx.load(path)
+    model.graph.initializer.append(model.graph.initializer[0])
+    onnx.save(model, path)
+    assert "names" in errors(path)
+
+
+def test_lint__a_function_that_calls_itself_is_one_message(tmp_path: Path) -> None:
+    imports = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("own", 1)]
+    call = onnx.helper.make_node("F", ["x"], ["y"], domain="own")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([call], "graph", ends[:1], ends[1:]),
+        opset_imports=imports,
+        functions=[onnx.helper.make_function("own", "F", ["x"], ["y"], [call], imports)],
+    )
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(PipelineError, match="its local functions cannot be read"):
+        lint(tmp_path / "a.onnx")
 
 
 def test_lint__a_file_beyond_protobuf_is_refused_unread(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def _load(path: Path) -> Backend:
         rows = [[[0, 0, 64 * image[0].mean(), 32, 0.9, kind]] for image in images]
         return [np.array(rows, dtype=np.float32)]
 
-    metadata = Metadata(task, [], 64, [8], end2end=True, precision="fp32")
+    metadata = Metadata(task, list("abcd"), 64, [8], end2end=True, precision="fp32")
     return Backend("torch", "cpu", 1, True, metadata, {"detect": detect, "segment": segment}[task])
 
 

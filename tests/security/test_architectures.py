@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import SAFE_LOAD
 
 from models import build, build_from_architecture
-from models.architecture import HEADS, require_known
+from models.architecture import require_known
 from pipeline.errors import PipelineError
+from pipeline.model_names import HEADS
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import load_checkpoint
 from tests.security.conftest import Mark
@@ -160,6 +162,9 @@ def test_build__a_segmenter_of_unknown_parts_is_refused(change: Architecture, me
         {"backbone": [[9, 1, "Conv", [8]]], "head": [[[0], 1, "Detect", ["nc"]]]},
         {"backbone": [[-1, 1, "Detect", ["nc"]]], "head": [[[0], 1, "Detect", ["nc"]]]},
         {"backbone": [[-1, True, "Conv", [8]]], "head": [[[0], 1, "Detect", ["nc"]]]},
+        {"backbone": [[-1, 1, "Conv", [10**400]]], "head": [[[0], 1, "Detect", ["nc"]]]},
+        {"nc": 10**400},
+        {"depth_multiple": math.nan},
     ],
 )  # fmt: skip
 def test_require_known__anything_else_than_a_model_is_one_message(architecture: object) -> None:

@@ -166,6 +166,36 @@ def test_unpack__a_bundle_without_an_fp32_model_is_refused(tmp_path: Path) -> No
         Predictor(tmp_path / "unpacked")
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a", "a/b"], "'a' is a file, and 'a/b' needs a folder there"),
+        (["A", "a/b"], "'a' is a file, and 'a/b' needs a folder there"),
+        (["labels.txt", "Labels.txt"], "differ in case alone"),
+        (["Manifest.json"], "differ in case alone"),
+        (["n" * 300], "is not plain"),
+        (["/".join(["n"] * 2000)], "is not plain"),
+        (["a\nb"], "is not plain"),
+        (["\x1b[31m"], "is not plain"),
+    ],
+)
+def test_unpack__names_that_cannot_be_files_everywhere_are_refused(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
+    about = manifest({name: facts(b"x") for name in names})
+    refused(write(tmp_path / "a.zip", about, dict.fromkeys(names, b"x")), message)
+
+
+def test_unpack__the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write(tmp_path / "a.zip", manifest({}), {})
+    (tmp_path / "empty/below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "empty/below")
+    for folder in (".", "..", "../below"):
+        with pytest.raises(PipelineError, match="is the current folder or holds it"):
+            unpack(bundle, Path(folder))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.zip", "below", "empty"]
+
+
 def test_unpack__a_file_or_a_folder_in_the_wrong_place_is_one_message(tmp_path: Path) -> None:
     bundle = write(tmp_path / "a.zip", manifest({}), {})
     (tmp_path / "file").write_text("mine")

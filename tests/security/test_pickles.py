@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import build
+from models import build, load_trained
 from pipeline.digest import file_digest
 from pipeline.errors import PipelineError
 from pipeline.training.checkpoint import load_checkpoint
@@ -96,3 +96,35 @@ def test_safe_load__every_package_that_imports_ultralytics_sets_it_first(package
     assert "import pipeline" in text or "ULTRALYTICS_SAFE_LOAD" in text
     strangers = [file for file in (ROOT / "stages").glob("*.py") if "ultralytics" in file.read_text()]
     assert strangers == [], "a package that this test does not know imports Ultralytics"
+
+
+@pytest.mark.parametrize("name", ["pipe.pt", "pipe.yaml", "folder.pt", "n" * 300 + ".pt", "n" * 300 + ".yaml"])
+def test_build__a_path_that_is_no_file_is_one_message(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder.pt").mkdir()
+    for pipe in ("pipe.pt", "pipe.yaml"):
+        os.mkfifo(tmp_path / pipe)
+    with pytest.raises(PipelineError, match=r"no regular file|no such file|unknown"):
+        build(str(tmp_path / name), "detect", CLASSES, seed=0)
+
+
+@pytest.mark.parametrize("names", [3, ["a", "b"], {0: 1}, None])
+def test_load_trained__a_pt_without_class_names_is_one_message(names: object, tmp_path: Path) -> None:
+    model = build("micro-n.yaml", "detect", CLASSES, seed=0)
+    model.names = names
+    torch.save({"model": model}, tmp_path / "a.pt")
+    with pytest.raises(PipelineError, match=r"a\.pt: expected a model with the names of its classes"):
+        load_trained(str(tmp_path / "a.pt"), "detect", CLASSES)
+
+
+@pytest.mark.parametrize("kind", ["meta", "sparse", "no layers"])
+def test_build__a_pt_whose_weights_are_none_is_one_message(kind: str, tmp_path: Path) -> None:
+    model = build("micro-n.yaml", "detect", CLASSES, seed=0)
+    if kind == "meta":
+        model.to("meta")
+    elif kind == "sparse":
+        model.model[0].conv.weight = torch.nn.Parameter(model.model[0].conv.weight.detach().to_sparse())
+    else:
+        del model.model
+    torch.save({"model": model}, tmp_path / "a.pt")
+    with pytest.raises(PipelineError, match=r"a\.pt: expected a model with dense weights"):
+        build(str(tmp_path / "a.pt"), "detect", CLASSES, seed=0)

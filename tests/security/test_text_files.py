@@ -170,6 +170,7 @@ def test_json__whatever_is_no_such_file_is_one_message(
         {"name": "../evil"}, {"name": "n" * 300}, {"image_size_px": "64"}, {"image_size_px": -64}, {"strides": []},
         {"strides": [0]}, {"classes": []}, {"classes": ["a\nb"]}, {"classes": ["a", "a"]}, {"digest": "../x"},
         {"architecture": "yolo26n.yaml"}, {"task": "classify"}, {"more": 1},
+        {"params_m": float("nan")}, {"best_epoch": -1}, {"made_by": "a\x1b[31m"},
     ],
 )  # fmt: skip
 def test_load_info__a_wrong_value_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
