@@ -177,6 +177,12 @@ def make_unsteady(run: Any, name: str, place: int, update: dict[str, Any]) -> No
     write_record(path, latency.model_copy(update={"runtimes": rows}))
 
 
+def test_html__an_unsteady_median_in_torch_beside_a_steady_one_elsewhere(make_run: Callable[..., Any]) -> None:
+    run = make_run()
+    make_unsteady(run, "nano", 0, UNSTEADY[0])
+    assert f"9.26{TIMES} as fast as the teacher in torch; unstable with both in torch" in _text(_render(run))
+
+
 @pytest.mark.parametrize("update", UNSTEADY)
 def test_html__no_ratio_of_an_unsteady_median_and_the_doubt_beside_it(
     make_run: Callable[..., Any], update: dict[str, Any]
