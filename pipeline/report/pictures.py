@@ -105,7 +105,7 @@ def _training_curves(results: TaskResults, histories: Path) -> Iterator[tuple[st
 
 SEEN: Final[dict[Task, str]] = {
     "detect": "boxes with a score of at least 0.25. Found: the right class at IoU 0.5 or more.",
-    "segment": """class maps over the grey image; the background has no colour, and hatched pixels have no label.
+    "segment": """class maps over the grey image; the background has no color, and hatched pixels have no label.
         mIoU is that of the one image, over the classes that its ground truth has.""",
 }
 UNDRAWN: Final[dict[Task, Callable[[Sequence[Scene[Any]]], str]]] = {"detect": undrawn, "segment": lambda _: ""}
@@ -134,7 +134,8 @@ CAPTIONS: Final = {  # name -> heading and caption in the report
         "Where the teacher looks",
         """The prompts' masks of points of interest, averaged over the prompts, per map (row) and wavelet band
         (column): where they are bright, the student is asked most to match the teacher's band. Level 1 is the finest.
-        Each mask is stretched to the range that stands under it: one of 0.50 to 0.52 marks next to nothing.""",
+        Each mask is stretched to the range that stands under it: one of 0.50 to 0.52 marks next to nothing.
+        The mask prompt*score also weighs by the teacher's confidence, which is not drawn.""",
     ),
     "training_curves": (
         "Training",

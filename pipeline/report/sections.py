@@ -263,10 +263,11 @@ def _doubts(results: TaskResults) -> list[str]:
     teacher = results.teacher.accuracy["torch"]
     doubts = []
     for student in results.students:
+        distilled = student.distilled.accuracy["torch"]
         trained = {} if student.control is None else {"the control's": student.control.accuracy["torch"].main}
-        architecture = student.distilled.accuracy["torch"].model.architecture
+        trained["the distilled student's"] = distilled.main
         found = (
-            architecture_doubt(teacher.model.architecture, architecture),
+            architecture_doubt(teacher.model.architecture, distilled.model.architecture),
             score_doubt(results.task, teacher.main, trained),
         )
         doubts += [f"{student.name}: {doubt}" for doubt in found if doubt]
