@@ -58,7 +58,7 @@ def test_build__without_prompts_and_with_a_teacher_that_was_not_trained_here(mak
     run.drawings["detect"] = replace(run.drawings["detect"], masks=[])
     run.build()
     drawn = {path.stem for path in (run.out / "plots").iterdir()}
-    assert drawn == {f"detect-{name}" for name in PICTURES - {"masks", "prompt_curve"}}
+    assert drawn == {f"detect-{name}" for name in (PICTURES | DETECTION) - {"masks", "prompt_curve"}}
 
 
 def test_build__equal_records_give_equal_bytes(make_run: Callable[..., Any]) -> None:
