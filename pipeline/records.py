@@ -426,7 +426,7 @@ class DeviceRecord(Record):
     commit: Line
     threads: Count | None
     device: DeviceInfo
-    state: dict[Line, Line]
+    state: dict[Line, Line | Literal[""]]
     timings: Annotated[list[DeviceTiming], Field(min_length=1)]
 
 

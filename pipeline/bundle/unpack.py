@@ -21,7 +21,7 @@ from pipeline.bundle.manifest import (
     require_inside,
 )
 from pipeline.errors import PipelineError
-from pipeline.files import replacing_folder
+from pipeline.files import replacing_folder, write_text
 
 MAX_MEMBERS: Final = 10_000
 MAX_RATIO: Final = 20  # unpacked to packed, from FREE_BYTES on: weights hardly shrink
@@ -58,7 +58,7 @@ def unpack(path: Path, folder: Path) -> Manifest:
                 copy_shipped(name, _chunks(archive, members[name], path), facts, path, file)
             if name.endswith(".sh"):
                 (fresh / name).chmod(0o755)
-        (fresh / NAME).write_text(manifest.model_dump_json(indent=2) + "\n")
+        write_text(fresh / NAME, manifest.model_dump_json(indent=2) + "\n")
     return manifest
 
 

@@ -49,15 +49,18 @@ def write_bundle(out: Path, *, export: Path, results: Path, dataset: PreparedDat
     """Write a bundle; equal inputs, at the same commit, give equal bytes.
 
     Args:
-        out: The zip file; written whole or not at all.
+        out: The zip file, whose name ends in `.zip`; written whole or not at all.
         export: Folder with `fp32.onnx` and whichever of `fp16.onnx`, `int8.onnx`, `int8-tensorrt.onnx` there are.
         results: Folder with the records; what is missing there, the card calls not measured.
         dataset: Its first test images become the samples.
 
     Raises:
-        PipelineError: if there is no export, its files are not of one checkpoint, or one of them cannot be run.
+        PipelineError: if `out` has another ending, there is no export, its files are not of one checkpoint, or one of
+            them cannot be run.
 
     """
+    if out.suffix != ".zip":
+        raise PipelineError(f"{out}: expected a name that ends in .zip, by which predict knows a bundle")
     models = {name: export / f"{name}.onnx" for name in LIMITS if (export / f"{name}.onnx").is_file()}
     if "fp32" not in models:
         raise PipelineError(f"{export / 'fp32.onnx'} not found: run `dvc repro export` to make it")

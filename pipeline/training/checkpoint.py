@@ -13,6 +13,7 @@ from pipeline.checkpoint_info import INFO, WEIGHTS, CheckpointInfo, load_info
 from pipeline.digest import file_digest
 from pipeline.errors import PipelineError
 from pipeline.features import head_strides
+from pipeline.files import write_text
 from pipeline.records import Role
 from pipeline.tasks import Task
 
@@ -58,7 +59,7 @@ def save_checkpoint(
         digest=file_digest(folder / WEIGHTS),
         architecture=model.yaml,
     )
-    (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n")
+    write_text(folder / INFO, info.model_dump_json(indent=2) + "\n")
 
 
 def load_checkpoint(folder: Path) -> tuple[BaseModel, CheckpointInfo]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from rich.progress import track
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
@@ -21,7 +21,7 @@ from pipeline.distill.prompt import init_prompts, overlap, prompted
 from pipeline.errors import PipelineError
 from pipeline.features import Features, head_channels, head_of, replaced_features
 from pipeline.params import Machine, Prompt, Teacher
-from pipeline.records import Skipped, read_record
+from pipeline.records import Record, Skipped, read_record, write_record
 from pipeline.tasks import Task
 from pipeline.text import PlainConsole
 from pipeline.training.checkpoint import load_checkpoint
@@ -36,10 +36,8 @@ WEIGHTS, INFO = "prompts.safetensors", "prompts.json"
 SAVE_EVERY = 25
 
 
-class PromptsInfo(BaseModel):
+class PromptsInfo(Record):
     """`prompts.json`. Losses are means over the last tenth of the iterations."""
-
-    model_config = ConfigDict(extra="forbid")
 
     levels: int
     prompts: int
@@ -105,7 +103,7 @@ def train_prompts(job: PromptJob, out: Path, history: Path) -> None:
         overlap=mean["overlap"],
         digest=file_digest(out / WEIGHTS),
     )
-    (out / INFO).write_text(info.model_dump_json(indent=2) + "\n")
+    write_record(out / INFO, info)
 
 
 def skip_prompts(out: Path, history: Path) -> None:
@@ -126,10 +124,13 @@ def load_prompts(folder: Path) -> tuple[dict[str, Tensor], PromptsInfo]:
         raise PipelineError(f"{folder} holds no prompts ({reason}): run `dvc repro prompt`")
     if not (folder / INFO).exists() or not (folder / WEIGHTS).exists():
         raise PipelineError(f"{folder} holds no prompts (no {INFO}): run `dvc repro prompt`")
-    info = PromptsInfo.model_validate_json((folder / INFO).read_text())
+    info = read_record(folder / INFO, PromptsInfo)
     if file_digest(folder / WEIGHTS) != info.digest:
         raise PipelineError(f"{folder / WEIGHTS} is not the file that {INFO} names: run `dvc repro prompt`")
-    return load_file(folder / WEIGHTS), info
+    try:
+        return load_file(folder / WEIGHTS), info
+    except SafetensorError as error:
+        raise PipelineError(f"{folder / WEIGHTS} cannot be read ({error}): run `dvc repro prompt`") from None
 
 
 def _fit(teacher: nn.Module, job: PromptJob) -> tuple[dict[str, Tensor], list[dict[str, float]]]:

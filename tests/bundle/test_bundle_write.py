@@ -209,10 +209,12 @@ def test_bundle__a_record_that_is_none_is_one_message(
 def test_bundle__out_that_is_a_folder_is_one_message(
     shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path
 ) -> None:
-    for out in (tmp_path, tmp_path / ("n" * 300)):
+    (tmp_path / "folder.zip").mkdir()
+    for out in (tmp_path / "folder.zip", tmp_path / ("n" * 300 + ".zip")):
         with pytest.raises(PipelineError, match=r"is a folder: expected the name of a file|File name too long"):
             write_bundle(out, export=shipped.export, results=tmp_path, dataset=mini_dataset)
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "folder.zip").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.zip"]
 
 
 def test_bundle__takes_every_precision_that_is_there(
@@ -270,6 +272,15 @@ def test_bundle__refuses_files_of_two_checkpoints(
 def test_bundle__without_an_export_says_what_makes_it(mini_dataset: PreparedDataset, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"fp32\.onnx not found: run `dvc repro export`"):
         write_bundle(tmp_path / "a.zip", export=tmp_path, results=tmp_path, dataset=mini_dataset)
+
+
+def test_bundle__another_ending_is_refused_and_the_file_stays(
+    shipped: Shipped, mini_dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    (tmp_path / "params.yaml").write_text("mine")
+    with pytest.raises(PipelineError, match=r"params\.yaml: expected a name that ends in \.zip"):
+        write_bundle(tmp_path / "params.yaml", export=shipped.export, results=tmp_path, dataset=mini_dataset)
+    assert (tmp_path / "params.yaml").read_text() == "mine"
 
 
 RAW = {"end2end": False, "score_threshold": 0.25, "nms_iou": 0.7, "max_detections": 300}

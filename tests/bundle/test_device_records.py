@@ -251,3 +251,14 @@ def test_import_records__a_pipe_among_the_records_is_refused(results: Path, tmp_
     os.mkfifo(tmp_path / "device/records/a.json")
     with pytest.raises(PipelineError, match=r"a\.json: expected a record, found no regular file there"):
         import_records(tmp_path / "device", results)
+
+
+def test_import_records__a_device_that_says_nothing_of_its_power_mode(
+    shipped: Shipped, results: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "device", record(shipped, state={"power_mode": ""}))
+    (imported,) = import_records(tmp_path / "device", results)
+    assert imported.record.state == {"power_mode": ""}
+    write(tmp_path / "device", record(shipped, state={"power_mode": "15W\x1b[31m"}))
+    with pytest.raises(PipelineError, match="is not a DeviceRecord record"):
+        import_records(tmp_path / "device", results)

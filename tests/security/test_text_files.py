@@ -14,10 +14,12 @@ import pytest
 from pipeline.checkpoint_info import load_info
 from pipeline.data.prepared import open_dataset
 from pipeline.data.yolo import read
+from pipeline.digest import file_digest
 from pipeline.errors import PipelineError
 from pipeline.params_file import load_params
 from pipeline.records import Latency, read_record
 from pipeline.stage import input_digest
+from pipeline.training.prompts import load_prompts
 from tests.security.conftest import Mark
 
 ROOT = Path(__file__).parents[2]
@@ -184,3 +186,22 @@ def test_load_info__a_wrong_value_is_refused(change: dict[str, Any], tmp_path: P
     (tmp_path / "model.json").write_text(json.dumps({**good, **change}))
     with pytest.raises(PipelineError, match=r"model\.json is not of this version"):
         load_info(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"levels": "3"}', "[" * 100_000])
+def test_load_prompts__a_damaged_description_is_one_message(content: str, tmp_path: Path) -> None:
+    (tmp_path / "prompts.safetensors").write_bytes(b"")
+    (tmp_path / "prompts.json").write_text(content)
+    with pytest.raises(PipelineError, match=r"prompts\.json is not a PromptsInfo record"):
+        load_prompts(tmp_path)
+
+
+def test_load_prompts__a_pickle_in_place_of_the_weights_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "prompts.safetensors").write_bytes(b"\x80\x04N.")
+    about = {
+        "levels": 3, "prompts": 2, "wavelet": "haar", "teacher": "t", "task_loss_plain": 1.0, "task_loss_prompted": 1.0,
+        "overlap": 0.1, "digest": file_digest(tmp_path / "prompts.safetensors"),
+    }  # fmt: skip
+    (tmp_path / "prompts.json").write_text(json.dumps(about))
+    with pytest.raises(PipelineError, match=r"prompts\.safetensors cannot be read"):
+        load_prompts(tmp_path)
