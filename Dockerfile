@@ -36,7 +36,7 @@ WORKDIR /app
 COPY pipeline/__init__.py pipeline/__main__.py pipeline/cli.py pipeline/colours.py pipeline/device.py pipeline/digest.py \
     pipeline/errors.py pipeline/files.py pipeline/predict.py pipeline/predict_files.py pipeline/predict_inputs.py \
     pipeline/preprocess.py pipeline/records.py pipeline/tasks.py pipeline/text.py ./pipeline/
-COPY pipeline/backends/__init__.py pipeline/backends/onnxruntime.py ./pipeline/backends/
+COPY pipeline/backends/__init__.py pipeline/backends/onnxruntime.py pipeline/backends/outputs.py ./pipeline/backends/
 COPY pipeline/bundle/__init__.py pipeline/bundle/manifest.py pipeline/bundle/unpack.py ./pipeline/bundle/
 COPY pipeline/decoding/__init__.py pipeline/decoding/decode.py pipeline/decoding/header.py ./pipeline/decoding/
 COPY pipeline/evaluation/__init__.py pipeline/evaluation/detect.py ./pipeline/evaluation/
