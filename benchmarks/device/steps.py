@@ -48,7 +48,8 @@ def train(request: Request) -> Facts:
     folder = request.out / KEPT
     shutil.rmtree(folder, ignore_errors=True)
     make_workspace(folder, SMALL if request.dry else {})
-    stages = [("prepare",), ("teacher", "detect"), ("prompt", "detect"), ("control", STUDENT), ("distill", STUDENT)]
+    stages = [("source",), ("prepare",), ("teacher", "detect"), ("prompt", "detect")]
+    stages += [("control", STUDENT), ("distill", STUDENT)]
     stages += [("qat", STUDENT), ("evaluate_teacher", "detect"), ("evaluate", STUDENT), ("export", STUDENT)]
     facts: Facts = {"device": _device_name(), "seconds_of": {}}
     for stage in stages:
@@ -129,7 +130,7 @@ def coco(request: Request) -> Facts:
     with tempfile.TemporaryDirectory() as temporary:
         folder = make_workspace(Path(temporary) / "coco", changes)
         facts: Facts = {"device": _device_name(), "image_size_px": size, "epochs": epochs, "seconds_of": {}}
-        for stage in [("prepare",), ("teacher", "detect"), ("prompt", "detect"), ("distill", STUDENT)]:
+        for stage in [("source",), ("prepare",), ("teacher", "detect"), ("prompt", "detect"), ("distill", STUDENT)]:
             facts["seconds_of"][" ".join(stage)] = run_stage(folder, *stage)
             _save(request, "coco", facts)
     return facts
