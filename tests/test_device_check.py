@@ -68,3 +68,9 @@ def test_wheels__parts_stay_below_the_limit_and_pieces_add_up(tmp_path: Path, mo
     files = [file for part in parts for file in part]
     assert b"".join(file.read_bytes() for file in files if file.name.startswith("b.whl.")) == contents["b.whl"]
     assert not (tmp_path / "b.whl").exists()
+
+
+@pytest.mark.slow
+def test_device_check__its_first_steps_run_small_on_a_cpu(tmp_path: Path) -> None:
+    run(tmp_path / "out", dry=True, only=["train", "resume"])
+    assert json.loads((tmp_path / "out/resume.json").read_text())["equal_bytes"]
