@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from pipeline.checkpoint_info import load_info
 from pipeline.export.ultralytics import export_ultralytics
+from pipeline.records import Parity, read_record
 from tests.e2e.clone import ENVIRONMENT, ROOT, make_clone, set_params
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -117,6 +118,8 @@ def test_chain__metrics_have_teacher_control_student_and_onnx(ran: Path) -> None
         assert {score, "p50_ms", "size_mb", "params_m"} <= set(metrics[task]["teacher"]["torch"])
         assert score in metrics[task][student]["control"]["torch"]
         assert {score, "p50_ms"} <= set(metrics[task][student]["distilled"]["onnxruntime-fp32"])
+        parity = read_record(ran / f"results/{task}/{student}/export/parity-onnxruntime-fp32.json", Parity)
+        assert abs(parity.drop) <= 0.01, "the budget is not enforced here, and fp32 has to be the same network"
 
 
 def test_chain__the_second_run_looks_at_data_and_device_alone(ran: Path) -> None:
